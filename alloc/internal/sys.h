@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Every system call that the library makes, and the one seam where tests inject
+// faults.
+//
+//   caller ──▶ sys::Mmap(...) ──▶ hook installed? ──no──▶ mmap(2) ──▶ StatusOr
+//                                     │yes: an errno, or 0 to go through
+//
+// Invariants:
+//   1. No other file of the library makes a system call or reads /proc or /sys.
+//   2. An error is absl::ErrnoToStatus(errno) whose message names the call, its
+//      arguments, what the kernel said, and what the user can do about it.
+//   3. A call that a signal interrupts (EINTR) is repeated.
+//   4. Nothing here raises a signal: a size above RLIMIT_FSIZE is an error before
+//      the kernel sends SIGXFSZ (setrlimit(2)); sending on a closed socket does
+//      not raise SIGPIPE.
+//
+// Thread safety: all functions; the hook is called by whichever thread calls.
+// Errors: as each call's manual page says. Without a hook a call costs one relaxed
+//   load more than the kernel's.
+//
+// Example:
+//   absl::StatusOr<int> fd = sys::MemfdCreate("doppel", MFD_CLOEXEC);
+//   if (!fd.ok()) return fd.status();
+
+#ifndef DOPPEL_ALLOC_INTERNAL_SYS_H_
+#define DOPPEL_ALLOC_INTERNAL_SYS_H_
+
+#include <sys/stat.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace doppel::internal::sys {
+
+enum class Call : uint8_t {
+  kMemfdCreate,
+  kShmOpen,
+  kShmUnlink,
+  kOpen,
+  kDup,
+  kFtruncate,
+  kFallocate,
+  kFcntl,
+  kFstat,
+  kFstatfs,
+  kPread,
+  kPwrite,
+  kRead,
+  kSendmsg,
+  kRecvmsg,
+  kMmap,
+  kMunmap,
+  kMprotect,
+  kMremap,
+  kMadvise,
+  kMlock,
+  kMunlock,
+  kMlockall,
+  kMunlockall,
+  kMsync,
+  kIoctl,
+  kGetrlimit,
+};
+inline constexpr int kCalls = static_cast<int>(Call::kGetrlimit) + 1;
+
+// The name that the manual gives it.
+const char* CallName(Call call);
+
+// What a test installs: asked before each call.
+class FaultHook {
+ public:
+  virtual ~FaultHook() = default;
+  // The errno that `call` shall fail with; 0 lets it through.
+  virtual int ErrnoFor(Call call) = 0;
+};
+
+// Installs `hook` (nullptr: none) and returns the one it replaces. The hook must
+// outlive its installation and every call that began in it.
+FaultHook* SetFaultHook(FaultHook* hook);
+
+// --- Descriptors. Sizes and offsets are bytes. ---
+
+absl::StatusOr<int> MemfdCreate(const std::string& name, unsigned flags);
+absl::StatusOr<int> ShmOpen(const std::string& name, int flags);
+absl::Status ShmUnlink(const std::string& name);
+absl::StatusOr<int> Open(const std::string& path, int flags);
+absl::StatusOr<int> Dup(int fd);  // F_DUPFD_CLOEXEC
+// close(2) frees the descriptor whatever it returns.
+void Close(int fd);
+absl::Status Ftruncate(int fd, uint64_t size_bytes);
+absl::Status Fallocate(int fd, int mode, uint64_t offset_bytes,
+                       uint64_t length_bytes);
+absl::StatusOr<int> Fcntl(int fd, int command, int argument);
+absl::StatusOr<struct stat> Fstat(int fd);
+// Whether the file is one of hugetlbfs (fstatfs(2)).
+absl::StatusOr<bool> IsHugetlbfs(int fd);
+// How many bytes the kernel took: it may be fewer than the span has.
+absl::StatusOr<size_t> Pread(int fd, std::span<std::byte> into,
+                             uint64_t offset_bytes);
+absl::StatusOr<size_t> Pwrite(int fd, std::span<const std::byte> from,
+                              uint64_t offset_bytes);
+// One descriptor over a Unix socket (SCM_RIGHTS, unix(7)), with a byte of data.
+absl::Status SendDescriptor(int socket, int fd);
+// Close-on-exec. InvalidArgument when the message carries no single descriptor,
+// Unavailable at the end of the stream.
+absl::StatusOr<int> ReceiveDescriptor(int socket);
+// The whole of a small file of /proc or /sys.
+absl::StatusOr<std::string> ReadFile(const std::string& path);
+
+// --- Addresses. ---
+
+absl::StatusOr<std::byte*> Mmap(void* at, size_t bytes, int protection,
+                                int flags, int fd, uint64_t offset_bytes);
+absl::Status Munmap(void* at, size_t bytes);
+absl::Status Mprotect(void* at, size_t bytes, int protection);
+absl::StatusOr<std::byte*> Mremap(void* from, size_t old_bytes,
+                                  size_t new_bytes, int flags, void* to);
+absl::Status Madvise(void* at, size_t bytes, int advice);
+absl::Status Mlock(void* at, size_t bytes, unsigned flags);  // mlock2(2)
+absl::Status Munlock(void* at, size_t bytes);
+absl::Status Mlockall(int flags);
+absl::Status Munlockall();
+absl::Status Msync(void* at, size_t bytes, int flags);
+// ioctl(2) on /proc/self/pagemap and its like; returns what the ioctl returns.
+absl::StatusOr<int> Ioctl(int fd, unsigned long request, void* argument);
+
+// getpid(2): cannot fail.
+int ProcessId();
+
+// The machine's memory (sysconf(3), _SC_PHYS_PAGES).
+uint64_t MemoryBytes();
+
+// What the C library knows of the level-2 cache: it asks the processor on x86, and
+// gives 0 elsewhere (sysconf(3), _SC_LEVEL2_CACHE_SIZE).
+uint64_t Level2CacheBytes();
+
+// The soft limit of a resource (getrlimit(2)); RLIM_INFINITY is UINT64_MAX.
+absl::StatusOr<uint64_t> SoftLimit(int resource);
+
+}  // namespace doppel::internal::sys
+
+#endif  // DOPPEL_ALLOC_INTERNAL_SYS_H_

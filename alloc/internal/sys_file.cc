@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <string>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "doppel/alloc/internal/linux_abi.h"
+#include "doppel/alloc/internal/sys.h"
+#include "doppel/alloc/internal/sys_invoke.h"
+
+namespace doppel::internal::sys {
+namespace {
+
+// The kernel's file sizes are signed.
+constexpr uint64_t kMaxFileBytes = INT64_MAX;
+
+// Above the limit ftruncate(2) and fallocate(2) raise SIGXFSZ, which ends the
+// process; so the limit is asked first.
+absl::Status CheckFileSize(Call call, uint64_t end_bytes) {
+  if (end_bytes > kMaxFileBytes) {
+    return absl::OutOfRangeError(
+        absl::StrCat(CallName(call), " to ", end_bytes,
+                     " bytes: a file holds at most 2^63-1"));
+  }
+  absl::StatusOr<uint64_t> limit = SoftLimit(RLIMIT_FSIZE);
+  if (!limit.ok()) return limit.status();
+  if (end_bytes <= *limit) return absl::OkStatus();
+  return absl::OutOfRangeError(absl::StrCat(
+      CallName(call), " to ", end_bytes, " bytes: RLIMIT_FSIZE allows ", *limit,
+      "; raise it (ulimit -f) or ask for less"));
+}
+
+}  // namespace
+
+absl::StatusOr<int> MemfdCreate(const std::string& name, unsigned flags) {
+  // By number: C libraries older than 2.27 have no wrapper.
+  const long fd = Invoke(Call::kMemfdCreate, [&] {
+    return syscall(SYS_memfd_create, name.c_str(), flags);
+  });
+  if (fd >= 0) return static_cast<int>(fd);
+  return Failure(
+      Call::kMemfdCreate, absl::StrFormat("\"%s\", 0x%x", name, flags),
+      errno == EINVAL ? "the kernel knows not all flags, or the name is longer "
+                        "than 249 bytes"
+      : errno == ENODEV || errno == ENOENT
+          ? "the kernel has no hugetlb pages of this size"
+          : "");
+}
+
+absl::StatusOr<int> ShmOpen(const std::string& name, int flags) {
+  const int fd = Invoke(Call::kShmOpen,
+                        [&] { return shm_open(name.c_str(), flags, 0600); });
+  if (fd >= 0) return fd;
+  return Failure(Call::kShmOpen, absl::StrFormat("\"%s\", 0x%x", name, flags),
+                 errno == EEXIST   ? "another process made it: open it instead"
+                 : errno == ENOENT ? "nothing of that name is there: create it"
+                 : errno == EINVAL ? "a name is one slash and no other"
+                                   : "");
+}
+
+absl::Status ShmUnlink(const std::string& name) {
+  if (Invoke(Call::kShmUnlink, [&] { return shm_unlink(name.c_str()); }) == 0) {
+    return absl::OkStatus();
+  }
+  return Failure(Call::kShmUnlink, absl::StrCat("\"", name, "\""));
+}
+
+absl::StatusOr<int> Open(const std::string& path, int flags) {
+  const int fd = Invoke(Call::kOpen,
+                        [&] { return open(path.c_str(), flags | O_CLOEXEC); });
+  if (fd >= 0) return fd;
+  return Failure(Call::kOpen, absl::StrFormat("\"%s\", 0x%x", path, flags));
+}
+
+absl::StatusOr<int> Dup(int fd) {
+  const int copy =
+      Invoke(Call::kDup, [&] { return fcntl(fd, F_DUPFD_CLOEXEC, 0); });
+  if (copy >= 0) return copy;
+  return Failure(Call::kDup, absl::StrCat(fd));
+}
+
+void Close(int fd) { close(fd); }
+
+absl::Status Ftruncate(int fd, uint64_t size_bytes) {
+  if (absl::Status s = CheckFileSize(Call::kFtruncate, size_bytes); !s.ok()) {
+    return s;
+  }
+  if (Invoke(Call::kFtruncate, [&] {
+        return ftruncate(fd, static_cast<off_t>(size_bytes));
+      }) == 0) {
+    return absl::OkStatus();
+  }
+  return Failure(
+      Call::kFtruncate, absl::StrCat(fd, ", ", size_bytes),
+      errno == EINVAL  ? "the size must be a multiple of the file's huge page"
+      : errno == EPERM ? "F_SEAL_GROW or F_SEAL_SHRINK fixes the size"
+                       : "");
+}
+
+absl::Status Fallocate(int fd, int mode, uint64_t offset_bytes,
+                       uint64_t length_bytes) {
+  if (length_bytes > UINT64_MAX - offset_bytes) {
+    return absl::OutOfRangeError(absl::StrCat("fallocate of ", length_bytes,
+                                              " bytes at ", offset_bytes,
+                                              " overflows"));
+  }
+  if (absl::Status s =
+          CheckFileSize(Call::kFallocate, offset_bytes + length_bytes);
+      !s.ok()) {
+    return s;
+  }
+  if (Invoke(Call::kFallocate, [&] {
+        return fallocate(fd, mode, static_cast<off_t>(offset_bytes),
+                         static_cast<off_t>(length_bytes));
+      }) == 0) {
+    return absl::OkStatus();
+  }
+  return Failure(
+      Call::kFallocate,
+      absl::StrFormat("%d, 0x%x, %d, %d", fd, mode, offset_bytes, length_bytes),
+      errno == ENOSPC || errno == ENOMEM
+          ? "no pages left: raise vm.nr_hugepages (hugetlb) or the memory "
+            "limit"
+          : "");
+}
+
+absl::StatusOr<int> Fcntl(int fd, int command, int argument) {
+  const int result =
+      Invoke(Call::kFcntl, [&] { return fcntl(fd, command, argument); });
+  if (result >= 0) return result;
+  return Failure(Call::kFcntl,
+                 absl::StrFormat("%d, %d, 0x%x", fd, command, argument),
+                 errno == EBUSY ? "a writable shared mapping stands in the way "
+                                  "of F_SEAL_WRITE: unmap it first"
+                 : errno == EPERM ? "the file is sealed against more seals, or "
+                                    "open read-only"
+                 : errno == EINVAL ? "the file takes no seals, or the kernel "
+                                     "does not know this one"
+                                   : "");
+}
+
+absl::StatusOr<struct stat> Fstat(int fd) {
+  struct stat result = {};
+  if (Invoke(Call::kFstat, [&] { return fstat(fd, &result); }) == 0) {
+    return result;
+  }
+  return Failure(Call::kFstat, absl::StrCat(fd));
+}
+
+absl::StatusOr<bool> IsHugetlbfs(int fd) {
+  struct statfs result = {};
+  if (Invoke(Call::kFstatfs, [&] { return fstatfs(fd, &result); }) == 0) {
+    return result.f_type == HUGETLBFS_MAGIC;
+  }
+  return Failure(Call::kFstatfs, absl::StrCat(fd));
+}
+
+absl::StatusOr<size_t> Pread(int fd, std::span<std::byte> into,
+                             uint64_t offset_bytes) {
+  const ssize_t bytes = Invoke(Call::kPread, [&] {
+    return pread(fd, into.data(), into.size(),
+                 static_cast<off_t>(offset_bytes));
+  });
+  if (bytes >= 0) return static_cast<size_t>(bytes);
+  return Failure(Call::kPread,
+                 absl::StrCat(fd, ", ", into.size(), ", ", offset_bytes));
+}
+
+absl::StatusOr<size_t> Pwrite(int fd, std::span<const std::byte> from,
+                              uint64_t offset_bytes) {
+  if (from.size() > UINT64_MAX - offset_bytes) {
+    return absl::OutOfRangeError(absl::StrCat(
+        "pwrite of ", from.size(), " bytes at ", offset_bytes, " overflows"));
+  }
+  // A write past RLIMIT_FSIZE raises SIGXFSZ as well.
+  if (absl::Status s = CheckFileSize(Call::kPwrite, offset_bytes + from.size());
+      !s.ok()) {
+    return s;
+  }
+  const ssize_t bytes = Invoke(Call::kPwrite, [&] {
+    return pwrite(fd, from.data(), from.size(),
+                  static_cast<off_t>(offset_bytes));
+  });
+  if (bytes >= 0) return static_cast<size_t>(bytes);
+  return Failure(
+      Call::kPwrite, absl::StrCat(fd, ", ", from.size(), ", ", offset_bytes),
+      errno == EPERM    ? "F_SEAL_WRITE or F_SEAL_GROW forbids it"
+      : errno == EINVAL ? "hugetlb files are written through mappings only"
+                        : "");
+}
+
+absl::Status SendDescriptor(int socket, int fd) {
+  char byte = 0;
+  iovec data = {&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message = {};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  std::memcpy(CMSG_DATA(header), &fd, sizeof(int));
+  if (Invoke(Call::kSendmsg,
+             [&] { return sendmsg(socket, &message, MSG_NOSIGNAL); }) == 1) {
+    return absl::OkStatus();
+  }
+  return Failure(Call::kSendmsg, absl::StrCat(socket, ", descriptor ", fd),
+                 "descriptors pass over Unix sockets only, to a peer that "
+                 "still reads");
+}
+
+absl::StatusOr<int> ReceiveDescriptor(int socket) {
+  char byte = 0;
+  iovec data = {&byte, 1};
+  // Room for two: a peer that sends more than one is refused, not truncated.
+  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
+  msghdr message = {};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  const ssize_t bytes = Invoke(Call::kRecvmsg, [&] {
+    return recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  });
+  if (bytes < 0) return Failure(Call::kRecvmsg, absl::StrCat(socket));
+  int received[2] = {-1, -1};
+  size_t count = 0;
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+       header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
+      continue;
+    }
+    count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    std::memcpy(received, CMSG_DATA(header), count * sizeof(int));
+  }
+  if (count == 1 && (message.msg_flags & MSG_CTRUNC) == 0) return received[0];
+  for (size_t i = 0; i < count; ++i) Close(received[i]);
+  if (bytes == 0) {
+    return absl::UnavailableError(absl::StrCat(
+        "recvmsg(", socket, "): the peer closed the socket and sent nothing"));
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("recvmsg(", socket, "): the message carries ",
+                   (message.msg_flags & MSG_CTRUNC) != 0
+                       ? "more descriptors than one, or RLIMIT_NOFILE left no "
+                         "room for it"
+                       : "no descriptor"));
+}
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  absl::StatusOr<int> fd = Open(path, O_RDONLY);
+  if (!fd.ok()) return fd.status();
+  const absl::Cleanup closer = [&] { Close(*fd); };
+  std::string text;
+  // The kernel builds these files anew for each read from the start, so the size
+  // is not known before.
+  for (size_t used = 0;;) {
+    text.resize(used + 16384);
+    const ssize_t bytes = Invoke(Call::kRead, [&] {
+      return read(*fd, text.data() + used, text.size() - used);
+    });
+    if (bytes < 0) return Failure(Call::kRead, path);
+    used += static_cast<size_t>(bytes);
+    if (bytes == 0) {
+      text.resize(used);
+      return text;
+    }
+  }
+}
+
+absl::StatusOr<int> Ioctl(int fd, unsigned long request, void* argument) {
+  const int result =
+      Invoke(Call::kIoctl, [&] { return ioctl(fd, request, argument); });
+  if (result >= 0) return result;
+  return Failure(Call::kIoctl, absl::StrFormat("%d, 0x%x", fd, request));
+}
+
+int ProcessId() { return getpid(); }
+
+uint64_t MemoryBytes() {
+  return static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+         static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+uint64_t Level2CacheBytes() {
+  const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  return bytes > 0 ? static_cast<uint64_t>(bytes) : 0;
+}
+
+absl::StatusOr<uint64_t> SoftLimit(int resource) {
+  rlimit limit = {};
+  if (Invoke(Call::kGetrlimit, [&] {
+        return getrlimit(static_cast<__rlimit_resource_t>(resource), &limit);
+      }) == 0) {
+    return limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
+  }
+  return Failure(Call::kGetrlimit, absl::StrCat(resource));
+}
+
+}  // namespace doppel::internal::sys

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "doppel/containers/internal/mirror.h"
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <utility>
+
+#include "absl/base/macros.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "doppel/alloc/arena.h"
+#include "doppel/alloc/internal/sys.h"
+#include "doppel/alloc/mapping.h"
+#include "doppel/alloc/page_size.h"
+
+namespace doppel::internal {
+namespace {
+
+// Populating more than the machine has would have the kernel end some process:
+// MADV_POPULATE_WRITE reports what a limit forbids, not what memory lacks.
+absl::Status CheckFits(uint64_t bytes, int views) {
+  if (bytes == 0) {
+    return absl::InvalidArgumentError(
+        "a mirror of 0 bytes; ask for at least 1");
+  }
+  if (bytes >
+      std::numeric_limits<uint64_t>::max() / 4 / static_cast<uint64_t>(views)) {
+    return absl::OutOfRangeError(absl::StrCat(
+        bytes, " bytes shown ", views, " times overflow the address space"));
+  }
+  const uint64_t machine_bytes = sys::MemoryBytes();
+  if (bytes > machine_bytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(bytes, " bytes wanted, populated at creation, and the ",
+                     "machine has ", machine_bytes, "; ask for less"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Mirror> Mirror::Create(const std::shared_ptr<Arena>& arena,
+                                      uint64_t min_bytes, int views) {
+  ABSL_HARDENING_ASSERT(arena != nullptr);
+  ABSL_HARDENING_ASSERT(1 <= views && views <= kMaxViews);
+  if (absl::Status fits = CheckFits(min_bytes, views); !fits.ok()) return fits;
+
+  absl::StatusOr<Extent> extent = arena->Allocate(min_bytes);
+  if (!extent.ok()) return extent.status();
+  const uint64_t bytes = extent->size_bytes();
+
+  // Huge pages need addresses that are as aligned as the file.
+  const bool may_be_huge = bytes >= arena->huge_unit_bytes();
+  absl::StatusOr<Mapping> mapping = Mapping::Reserve(
+      bytes * static_cast<uint64_t>(views),
+      may_be_huge ? arena->huge_unit_bytes() : arena->page_bytes());
+  if (!mapping.ok()) return mapping.status();
+  for (int view = 0; view < views; ++view) {
+    const uint64_t at_bytes = bytes * static_cast<uint64_t>(view);
+    if (absl::Status shown =
+            mapping->Show(*extent, at_bytes, {.populate = true});
+        !shown.ok()) {
+      return shown;
+    }
+    if (view == 0) continue;
+    // A core file would hold the same bytes once for each view.
+    if (absl::Status hidden =
+            mapping->Advise(at_bytes, bytes, Advice::kDontDump);
+        !hidden.ok()) {
+      return hidden;
+    }
+  }
+  return Mirror(*std::move(extent), *std::move(mapping), views);
+}
+
+}  // namespace doppel::internal

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One extent of an arena, shown twice back to back: a ring of bytes in which every
+// run is contiguous.
+//
+//   arena's file                 ┌─────────────┐
+//   (offsets)               ...  │   extent    │ ...
+//                                └──┬───────┬──┘
+//                         shown ┌───┘       └───┐ shown
+//                               ▼               ▼
+//   addresses   │ guard │  first view  │  second view │ guard │
+//                       ▲              ▲              ▲
+//                     data()      + size_bytes()   + 2 * size_bytes()
+//
+// Invariants:
+//   1. The byte at data() + i is the byte at data() + size_bytes() + i, for each i
+//      below size_bytes(), if views() is 2.
+//   2. size_bytes() is the extent's size and the distance of the views at once;
+//      there is no other length that somebody could wrap at.
+//   3. One byte before the first and past the last view faults.
+//   4. Every page of every view is populated: no access faults later.
+//   5. The pages go back to the arena only after the last view is gone.
+//   6. The distance is never a compile-time constant. Compilers take addresses a
+//      constant apart for different objects, and would keep a stale value.
+//
+// In the canonical build (DOPPEL_CANONICAL) there is one view only. Tools that take
+// an address for an identity (TSan, ASan, MSan, valgrind) then see every race;
+// whoever stands on a mirror copies what wraps in two pieces.
+//
+// Thread safety: as a value type. The memory is as safe as what is done in it.
+// Errors: those of Arena::Allocate, Mapping::Reserve and Mapping::Show, and
+//   OutOfRange or ResourceExhausted for sizes that no machine, or not this one, has.
+//   After an error nothing is held.
+//
+// Example:
+//   absl::StatusOr<Mirror> mirror = Mirror::Create(arena, 4096, Mirror::kMaxViews);
+//   mirror->data()[0] = std::byte{7};  // == data()[mirror->size_bytes()]
+
+#ifndef DOPPEL_CONTAINERS_INTERNAL_MIRROR_H_
+#define DOPPEL_CONTAINERS_INTERNAL_MIRROR_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "doppel/alloc/arena.h"
+#include "doppel/alloc/mapping.h"
+
+namespace doppel::internal {
+
+class Mirror {
+ public:
+#ifdef DOPPEL_CANONICAL
+  static constexpr int kMaxViews = 1;
+#else
+  static constexpr int kMaxViews = 2;
+#endif
+
+  // Holds nothing.
+  Mirror() = default;
+
+  // Takes at least `min_bytes` from the arena, rounded up to its pages, and shows
+  // them `views` times. Three to six system calls, and one page-table entry for
+  // each page and view.
+  // REQUIRES: arena is not null; 1 <= views <= kMaxViews.
+  // Fails with InvalidArgument for 0 bytes, OutOfRange if the views overflow the
+  // address space, ResourceExhausted for more than the machine has memory, and
+  // with what the arena and the mapping report.
+  static absl::StatusOr<Mirror> Create(const std::shared_ptr<Arena>& arena,
+                                       uint64_t min_bytes, int views);
+
+  Mirror(Mirror&& other) noexcept
+      : extent_(std::move(other.extent_)),
+        mapping_(std::move(other.mapping_)),
+        views_(std::exchange(other.views_, 0)) {}
+
+  Mirror& operator=(Mirror&& other) noexcept {
+    // The views go first: the extent must not be handed out while it is shown.
+    mapping_ = std::move(other.mapping_);
+    extent_ = std::move(other.extent_);
+    views_ = std::exchange(other.views_, 0);
+    return *this;
+  }
+
+  std::byte* data() const { return mapping_.data(); }
+
+  // The length of one view, and the distance from one view to the next.
+  uint64_t size_bytes() const { return views_ == 0 ? 0 : extent_.size_bytes(); }
+
+  int views() const { return views_; }
+
+ private:
+  Mirror(Extent extent, Mapping mapping, int views)
+      : extent_(std::move(extent)),
+        mapping_(std::move(mapping)),
+        views_(views) {}
+
+  Extent extent_;    // Declared before, so destroyed after, the mapping.
+  Mapping mapping_;  // Shows extent_ views_ times.
+  int views_ = 0;    // 0: holds nothing.
+};
+
+}  // namespace doppel::internal
+
+#endif  // DOPPEL_CONTAINERS_INTERNAL_MIRROR_H_

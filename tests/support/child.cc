@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "doppel/tests/support/child.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+
+#include "gtest/gtest.h"
+
+namespace doppel::testing {
+
+int RunInChild(const std::function<int()>& body) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    const rlimit no_core = {0, 0};
+    setrlimit(RLIMIT_CORE, &no_core);
+    _exit(body());
+  }
+  EXPECT_GT(pid, 0) << "fork failed, errno " << errno;
+  int wait_status = -1;
+  while (waitpid(pid, &wait_status, 0) < 0 && errno == EINTR) {
+  }
+  return wait_status;
+}
+
+bool Exited(int wait_status, int code) {
+  return WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == code;
+}
+
+bool DiedOf(int wait_status, int signal) {
+  return WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == signal;
+}
+
+bool Faults(const volatile void* byte) {
+  const int status = RunInChild([byte] {
+    // The default action, not a sanitizer's report.
+    (void)std::signal(SIGSEGV, SIG_DFL);
+    (void)std::signal(SIGBUS, SIG_DFL);
+    (void)*static_cast<const volatile char*>(byte);
+    return 0;
+  });
+  return DiedOf(status, SIGSEGV) || DiedOf(status, SIGBUS);
+}
+
+}  // namespace doppel::testing

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Makes chosen system calls fail, and walks every call that an operation makes.
+//
+//   prepare ─▶ count the calls ─▶ for each kind, n-th call, errno, once or for ever:
+//              of one clean run     prepare ─▶ operate with that fault ─▶ check
+//
+// Invariants:
+//   1. A plan takes effect from its construction to its destruction, and leaves
+//      the hook that it found.
+//   2. The errnos of a kind are those that its manual page lists (ErrnosOf).
+//
+// Thread safety: the hook sees the calls of all threads; plans do not nest across
+//   threads.
+// Errors: what the walk finds wrong is a test failure that names the fault.
+//
+// Example:
+//   FaultPlan plan({.call = Call::kMmap, .nth = 2, .error = ENOMEM});
+//   EXPECT_FALSE(Mapping::Reserve(4096).ok());
+
+#ifndef DOPPEL_TESTS_SUPPORT_FAULT_PLAN_H_
+#define DOPPEL_TESTS_SUPPORT_FAULT_PLAN_H_
+
+#include <array>
+#include <atomic>
+#include <optional>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "doppel/alloc/internal/sys.h"
+#include "doppel/tests/support/leak_check.h"
+#include "gtest/gtest.h"
+
+namespace doppel::testing {
+
+using ::doppel::internal::sys::Call;
+
+// The errnos that the manual page of the call lists, less EINTR (which is retried)
+// and EBADF, EFAULT (a bug of the caller, not a condition of the machine).
+std::span<const int> ErrnosOf(Call call);
+
+struct Fault {
+  Call call = Call::kMmap;
+  int nth = 1;          // The n-th call of that kind fails, from 1.
+  int error = 0;        // With this errno.
+  bool sticky = false;  // So does every later one.
+
+  std::string ToString() const;
+};
+
+// Installed for its life: fails the calls that `fault` names.
+class FaultPlan final : public internal::sys::FaultHook {
+ public:
+  explicit FaultPlan(const Fault& fault);
+  ~FaultPlan() override;
+  FaultPlan(const FaultPlan&) = delete;
+  FaultPlan& operator=(const FaultPlan&) = delete;
+
+  int ErrnoFor(Call call) override;
+  bool fired() const { return fired_; }
+
+ private:
+  const Fault fault_;
+  std::atomic<int> calls_{0};
+  std::atomic<bool> fired_{false};
+  internal::sys::FaultHook* const before_;  // Restored at the end.
+};
+
+// Installed for its life: counts calls, fails none.
+class CallCounter final : public internal::sys::FaultHook {
+ public:
+  CallCounter();
+  ~CallCounter() override;
+  CallCounter(const CallCounter&) = delete;
+  CallCounter& operator=(const CallCounter&) = delete;
+
+  int ErrnoFor(Call call) override;
+  int count(Call call) const { return counts_[static_cast<size_t>(call)]; }
+  int total() const;
+
+ private:
+  std::array<std::atomic<int>, internal::sys::kCalls> counts_{};
+  internal::sys::FaultHook* const before_;  // Restored at the end.
+};
+
+// Every fault to inject into an operation that made these calls. At most
+// `calls_each` calls of a kind are taken: the first ones and the last.
+std::vector<Fault> FaultsFor(const CallCounter& counter, int calls_each = 8);
+
+// Fails each system call that `operate` makes, in turn.
+//   prepare(): a fresh state; its calls never fail.
+//   operate(state): the operation; what it returns goes to check.
+//   failed(outcome): whether it says that it failed.
+//   check(state, outcome): that contents are unchanged and the state usable.
+// A failed operation must hold no descriptor and no mapping more than before, and
+// none fewer, unless the call goes on failing: then it cannot undo what it did. And
+// nothing may be left when the state is gone. An operation may also tolerate a fault
+// and succeed. Returns how many faults were injected.
+template <class Prepare, class Operate, class Failed, class Check>
+int FailEachCall(Prepare prepare, Operate operate, Failed failed, Check check) {
+  std::vector<Fault> faults;
+  {
+    auto state = prepare();
+    CallCounter counter;
+    (void)operate(state);
+    faults = FaultsFor(counter);
+  }
+  for (const Fault& fault : faults) {
+    SCOPED_TRACE(fault.ToString());
+    const LeakCheck outer;
+    {
+      auto state = prepare();
+      const LeakCheck inner;
+      using Outcome = std::invoke_result_t<Operate, decltype(state)&>;
+      std::optional<Outcome> outcome;
+      {
+        FaultPlan plan(fault);
+        outcome.emplace(operate(state));
+        EXPECT_TRUE(plan.fired());
+      }
+      if (failed(*outcome) && !fault.sticky) {
+        EXPECT_TRUE(inner.Unchanged());
+      }
+      check(state, *outcome);
+    }
+    EXPECT_TRUE(outer.Unchanged());
+    if (::testing::Test::HasFailure()) break;  // One report is enough.
+  }
+  return static_cast<int>(faults.size());
+}
+
+}  // namespace doppel::testing
+
+#endif  // DOPPEL_TESTS_SUPPORT_FAULT_PLAN_H_

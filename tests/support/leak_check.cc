@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "doppel/tests/support/leak_check.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
+
+namespace doppel::testing {
+namespace {
+
+// A sanitizer's allocator reserves memory of its own as it goes, which looks like
+// ours.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kReservationsAreOurs = false;
+#else
+constexpr bool kReservationsAreOurs = true;
+#endif
+
+// The library's: a memfd, or inaccessible anonymous memory.
+// The campaigns ask of every mapping of the process thousands of times.
+bool IsOurs(absl::string_view line) {
+  if (absl::StrContains(line, "/memfd:")) return true;
+  if (!kReservationsAreOurs) return false;
+  const absl::string_view rest = line.substr(line.find(' ') + 1);
+  // A line without a name ends with its inode, 0 (proc(5)).
+  return absl::StartsWith(rest, "---") &&
+         absl::EndsWith(absl::StripTrailingAsciiWhitespace(line), " 0");
+}
+
+std::vector<std::string> Missing(const std::vector<std::string>& from,
+                                 const std::vector<std::string>& in) {
+  std::vector<std::string> missing;
+  std::set_difference(from.begin(), from.end(), in.begin(), in.end(),
+                      std::back_inserter(missing));
+  return missing;
+}
+
+void Compare(const std::vector<std::string>& before,
+             const std::vector<std::string>& after,
+             std::vector<std::string>& report) {
+  for (const std::string& line : Missing(after, before)) {
+    report.push_back(absl::StrCat("  leaked: ", line));
+  }
+  for (const std::string& line : Missing(before, after)) {
+    report.push_back(absl::StrCat("  lost:   ", line));
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> OpenDescriptors() {
+  std::vector<std::string> descriptors;
+  // The directory iterator's own descriptor is gone when its link is read.
+  for (const auto& entry :
+       std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;
+    const std::string target =
+        std::filesystem::read_symlink(entry.path(), gone).string();
+    if (gone || absl::EndsWith(target, "/fd")) continue;
+    descriptors.push_back(
+        absl::StrCat(entry.path().filename().string(), " ", target));
+  }
+  std::sort(descriptors.begin(), descriptors.end());
+  return descriptors;
+}
+
+std::vector<std::string> DoppelMappings() {
+  std::ifstream maps("/proc/self/maps");
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(maps, line);) {
+    if (IsOurs(line)) lines.push_back(line);
+  }
+  std::sort(lines.begin(), lines.end());
+  return lines;
+}
+
+int64_t KernelMappings() {
+  std::ifstream maps("/proc/self/maps");
+  int64_t count = 0;
+  for (std::string line; std::getline(maps, line);) ++count;
+  return count;
+}
+
+LeakCheck::LeakCheck()
+    : descriptors_(OpenDescriptors()), mappings_(DoppelMappings()) {}
+
+::testing::AssertionResult LeakCheck::Unchanged() const {
+  std::vector<std::string> report;
+  Compare(descriptors_, OpenDescriptors(), report);
+  Compare(mappings_, DoppelMappings(), report);
+  if (report.empty()) return ::testing::AssertionSuccess();
+  return ::testing::AssertionFailure() << "not as before:\n"
+                                       << absl::StrJoin(report, "\n");
+}
+
+}  // namespace doppel::testing

@@ -1,0 +1,3 @@
+#!/bin/sh
+echo "coverage tools are not packaged" >&2
+exit 1
