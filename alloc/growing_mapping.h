@@ -65,12 +65,15 @@ class GrowingMapping {
 
   static absl::StatusOr<GrowingMapping> Create(const Options& options);
 
-  // Moved from: no arena, no memory; may be assigned to and destroyed.
+  // Holds no arena and no memory, as one that was moved from: it may be asked for its
+  // sizes, assigned to and destroyed.
+  GrowingMapping() = default;
   GrowingMapping(GrowingMapping&& other) noexcept;
   GrowingMapping& operator=(GrowingMapping&& other) noexcept;
   // The views go before the pages that they show: mapping_ is declared last.
   ~GrowingMapping() = default;
 
+  explicit operator bool() const { return arena_ != nullptr; }
   std::byte* data() const { return mapping_.data(); }
   uint64_t committed_bytes() const { return committed_bytes_; }
   uint64_t reserved_bytes() const { return mapping_.size_bytes(); }

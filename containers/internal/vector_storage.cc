@@ -32,7 +32,7 @@ class NoMemory final : public std::bad_alloc {
 }  // namespace
 
 uint64_t VectorStorage::max_bytes() const {
-  if (memory_) return memory_->reserved_bytes();
+  if (memory_) return memory_.reserved_bytes();
   if (options_.reserve_bytes == 0) return GrowingMapping::DefaultReserveBytes();
   return std::min<uint64_t>(options_.reserve_bytes, PTRDIFF_MAX);
 }
@@ -41,7 +41,7 @@ absl::Status VectorStorage::Create() {
   if (memory_) return absl::OkStatus();
   absl::StatusOr<GrowingMapping> memory = GrowingMapping::Create(options_);
   if (!memory.ok()) return memory.status();
-  memory_.emplace(*std::move(memory));
+  memory_ = *std::move(memory);
   return absl::OkStatus();
 }
 
@@ -51,20 +51,20 @@ void VectorStorage::Grow(uint64_t needed_bytes) {
   if (!status.ok()) throw NoMemory(status);
   // RLIMIT_AS may have left fewer addresses than max_bytes() said before.
   if (needed_bytes > max_bytes()) {
-    if (is_first) memory_.reset();
+    if (is_first) memory_ = GrowingMapping();
     throw std::length_error(
         absl::StrCat("doppel::Vector: ", needed_bytes,
                      " bytes do not fit; see Options::reserve_bytes"));
   }
-  status = memory_->Grow(needed_bytes);
+  status = memory_.Grow(needed_bytes);
   if (!status.ok()) {
-    if (is_first) memory_.reset();
+    if (is_first) memory_ = GrowingMapping();
     throw NoMemory(status);
   }
 }
 
 void VectorStorage::ShrinkTo(uint64_t bytes) noexcept {
-  if (memory_) memory_->ShrinkTo(bytes).IgnoreError();
+  if (memory_) memory_.ShrinkTo(bytes).IgnoreError();
 }
 
 void ThrowOutOfRange(size_t index, size_t size) {

@@ -23,7 +23,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -37,22 +36,21 @@ class VectorStorage {
   explicit VectorStorage(GrowingMapping::Options options)
       : options_(std::move(options)) {}
   // `other` keeps its options, so that it can grow again.
-  VectorStorage(VectorStorage&& other) noexcept { *this = std::move(other); }
+  VectorStorage(VectorStorage&& other) noexcept
+      : options_(other.options_), memory_(std::move(other.memory_)) {}
   VectorStorage& operator=(VectorStorage&& other) noexcept {
     options_ = other.options_;
-    memory_ = std::exchange(other.memory_, std::nullopt);
+    memory_ = std::move(other.memory_);
     return *this;
   }
 
   const GrowingMapping::Options& options() const { return options_; }
-  std::byte* data() const { return memory_ ? memory_->data() : nullptr; }
-  uint64_t committed_bytes() const {
-    return memory_ ? memory_->committed_bytes() : 0;
-  }
+  std::byte* data() const { return memory_.data(); }
+  uint64_t committed_bytes() const { return memory_.committed_bytes(); }
   // What it can ever hold, at most PTRDIFF_MAX.
   uint64_t max_bytes() const;
   // The pages behind it, for statistics; nullptr before the first Grow.
-  const GrowingMapping* memory() const { return memory_ ? &*memory_ : nullptr; }
+  const GrowingMapping* memory() const { return memory_ ? &memory_ : nullptr; }
 
   // Reserves the addresses now.
   absl::Status Create();
@@ -62,7 +60,7 @@ class VectorStorage {
 
  private:
   GrowingMapping::Options options_;
-  std::optional<GrowingMapping> memory_;  // None before the first Grow.
+  GrowingMapping memory_;  // Holds nothing before the first Grow.
 };
 
 // What the standard says of at(), and of sizes above max_size().

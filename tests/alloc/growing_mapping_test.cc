@@ -160,6 +160,8 @@ TEST(GrowingMappingTest, MovesAndLeavesNothing) {
     ASSERT_THAT(a.Grow(kMiB), IsOk());
     Fill(a, 0, kMiB);
     GrowingMapping b = std::move(a);
+    EXPECT_FALSE(a);
+    EXPECT_EQ(a.data(), nullptr);
     EXPECT_EQ(a.committed_bytes(), 0);
     EXPECT_TRUE(Holds(b, 0, kMiB));
     a = Make(PageSize::Base());
@@ -168,6 +170,17 @@ TEST(GrowingMappingTest, MovesAndLeavesNothing) {
     EXPECT_GE(b.committed_bytes(), kMiB);
   }
   EXPECT_TRUE(before.Unchanged());
+}
+
+TEST(GrowingMappingTest, HoldsNothingByDefault) {
+  GrowingMapping memory;
+  EXPECT_FALSE(memory);
+  EXPECT_EQ(memory.data(), nullptr);
+  EXPECT_EQ(memory.committed_bytes(), 0);
+  EXPECT_EQ(memory.reserved_bytes(), 0);
+  memory = Make(PageSize::Base());
+  EXPECT_TRUE(memory);
+  EXPECT_THAT(memory.Grow(1), IsOk());
 }
 
 TEST(GrowingMappingTest, RejectsAReservationThatCannotBe) {
