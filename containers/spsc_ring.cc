@@ -17,6 +17,8 @@
 #include "doppel/alloc/arena.h"
 #include "doppel/alloc/internal/sys.h"
 #include "doppel/containers/internal/mirror.h"
+#include "doppel/containers/internal/pause.h"
+#include "doppel/containers/internal/spsc_pacing.h"
 #include "doppel/containers/internal/spsc_shared.h"
 #include "doppel/containers/internal/spsc_storage.h"
 
@@ -96,6 +98,8 @@ absl::StatusOr<SpscStorage> MakeSpscStorage(const SpscDemand& demand,
   storage.lap_bytes =
       views == 2 ? bytes : storage.capacity_items * demand.item_bytes;
   storage.owns_lines = OwnsLines(options.line_ownership, bytes);
+  static const double pause_ns = MeasurePauseNs();
+  storage.pacing = SpscPacing(demand.item_bytes, pause_ns);
 
   if (demand.spans_wrap && views == 1) {
     absl::StatusOr<Mirror> for_writer = Mirror::Create(arena, bytes, 1);

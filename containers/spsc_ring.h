@@ -17,7 +17,9 @@
 // Invariants:
 //   1. Items come out in the order in which they went in, each once.
 //   2. Every operation of a handle is wait-free: it loads at most one shared word,
-//      stores at most one, and never waits for the other side.
+//      stores at most one, and never waits for the other side. (A side at the
+//      other's heels pauses before it looks again, a quarter of a microsecond at
+//      most: internal/spsc_pacing.h.)
 //   3. A push fails only if the ring holds capacity() items, a pop only if it is
 //      empty. Neither fails before it has looked at the other side's position, so
 //      what was published before the call is seen by it.
@@ -260,7 +262,7 @@ class SpscRing<T>::Writer {
   explicit Writer(const internal::SpscStorage& storage)
       : place_(storage.shared->writer, storage),
         cursor_(&storage.shared->write_position, &storage.shared->read_position,
-                storage.capacity_items),
+                storage.capacity_items, storage.pacing),
         scratch_(storage.writer_scratch.data()) {}
 
   // Copies n items to the next slots and publishes them. REQUIRES: they are free.
@@ -377,7 +379,7 @@ class SpscRing<T>::Reader {
   explicit Reader(const internal::SpscStorage& storage)
       : place_(storage.shared->reader, storage),
         cursor_(&storage.shared->read_position, &storage.shared->write_position,
-                storage.capacity_items),
+                storage.capacity_items, storage.pacing),
         scratch_(storage.reader_scratch.data()),
         owns_lines_(storage.owns_lines) {}
 

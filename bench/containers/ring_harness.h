@@ -33,17 +33,11 @@
 #include <utility>
 
 #include "doppel/bench/support/support.h"
+#include "doppel/containers/internal/pause.h"
 
 namespace doppel::bench {
 
-// Tells the processor that this is a loop that waits.
-inline void Pause() {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("isb" ::: "memory");
-#endif
-}
+using internal::Pause;
 
 class Partner {
  public:

@@ -10,7 +10,8 @@
 // Each side holds its own position in a cursor, and beside it what it last saw of
 // the other's. It loads the other's position only when what it saw is too little
 // for what it was asked: on a ring that is neither full nor empty the two sides
-// rarely touch each other's line.
+// rarely touch each other's line. On one that is, SpscPacing says how long to leave
+// the other's line alone before the next look.
 //
 // Invariants:
 //   1. Each side stores its own position only, with release order, after its last
@@ -44,6 +45,8 @@
 #include <cstdint>
 
 #include "absl/base/optimization.h"
+#include "doppel/containers/internal/pause.h"
+#include "doppel/containers/internal/spsc_pacing.h"
 
 namespace doppel::internal {
 
@@ -52,12 +55,14 @@ template <class Position = std::atomic<uint64_t>>
 class SpscWriterCursor {
  public:
   // Continues at the position that stands in `*mine`; sees no free slot at first.
-  SpscWriterCursor(Position* mine, const Position* theirs, uint64_t capacity)
+  SpscWriterCursor(Position* mine, const Position* theirs, uint64_t capacity,
+                   const SpscPacing& pacing = {})
       : mine_(mine),
         theirs_(theirs),
         capacity_(capacity),
         position_(mine->load(std::memory_order_relaxed)),
-        limit_(position_) {}
+        limit_(position_),
+        pacing_(pacing) {}
 
   uint64_t position() const { return position_; }
   uint64_t capacity() const { return capacity_; }
@@ -68,7 +73,11 @@ class SpscWriterCursor {
   // Free slots, of which there may be fewer or more than `wanted`. Loads the
   // reader's position only if fewer than `wanted` are known of.
   uint64_t FreeFor(uint64_t wanted) {
-    if (ABSL_PREDICT_FALSE(known_free() < wanted)) Look();
+    if (ABSL_PREDICT_FALSE(known_free() < wanted)) {
+      for (uint32_t i = pacing_.pauses(); i > 0; --i) Pause();
+      Look();
+      pacing_.Found(known_free());
+    }
     return known_free();
   }
 
@@ -91,6 +100,7 @@ class SpscWriterCursor {
   uint64_t capacity_;       // Copied: the object that has it is shared.
   uint64_t position_;       // What *mine_ holds, without loading it.
   uint64_t limit_;          // The position that must not be passed.
+  SpscPacing pacing_;
 };
 
 // The reader's side.
@@ -98,12 +108,14 @@ template <class Position = std::atomic<uint64_t>>
 class SpscReaderCursor {
  public:
   // Continues at the position that stands in `*mine`; sees no item at first.
-  SpscReaderCursor(Position* mine, const Position* theirs, uint64_t capacity)
+  SpscReaderCursor(Position* mine, const Position* theirs, uint64_t capacity,
+                   const SpscPacing& pacing = {})
       : mine_(mine),
         theirs_(theirs),
         capacity_(capacity),
         position_(mine->load(std::memory_order_relaxed)),
-        limit_(position_) {}
+        limit_(position_),
+        pacing_(pacing) {}
 
   uint64_t position() const { return position_; }
   uint64_t capacity() const { return capacity_; }
@@ -114,7 +126,11 @@ class SpscReaderCursor {
   // Readable items, of which there may be fewer or more than `wanted`. Loads the
   // writer's position only if fewer than `wanted` are known of.
   uint64_t ReadableFor(uint64_t wanted) {
-    if (ABSL_PREDICT_FALSE(known_readable() < wanted)) Look();
+    if (ABSL_PREDICT_FALSE(known_readable() < wanted)) {
+      for (uint32_t i = pacing_.pauses(); i > 0; --i) Pause();
+      Look();
+      pacing_.Found(known_readable());
+    }
     return known_readable();
   }
 
@@ -136,6 +152,7 @@ class SpscReaderCursor {
   uint64_t capacity_;       // Copied: the object that has it is shared.
   uint64_t position_;       // What *mine_ holds, without loading it.
   uint64_t limit_;          // The position that must not be passed.
+  SpscPacing pacing_;
 };
 
 }  // namespace doppel::internal

@@ -40,6 +40,7 @@
 #include "absl/status/statusor.h"
 #include "doppel/alloc/arena.h"
 #include "doppel/containers/internal/mirror.h"
+#include "doppel/containers/internal/spsc_pacing.h"
 #include "doppel/containers/internal/spsc_shared.h"
 
 namespace doppel {
@@ -63,6 +64,7 @@ struct SpscStorage {
   uint64_t capacity_items = 0;
   uint64_t lap_bytes = 0;   // Where an offset wraps.
   bool owns_lines = false;  // What kAuto became.
+  SpscPacing pacing;        // As each cursor starts.
   // Canonical build, trivially copyable items: where a span that wraps is put
   // together, a buffer each side.
   Mirror writer_scratch;
