@@ -2,8 +2,8 @@
 //
 // doppel's ring beside a queue, a plain ring of indices and the kernel's channels:
 // single items, batches, messages, a text, and the way there and back. The argument
-// is the ring's size in bytes. Two limits run along: the round trip of one bare
-// cache line, and memcpy.
+// is the ring's size in bytes. The limits run along: the round trip of one bare cache
+// line, the bare hand-over of lines from core to core, and memcpy.
 
 #include <algorithm>
 #include <array>
@@ -274,6 +274,45 @@ void BareLineRoundTrip(benchmark::State& state) {
   state.SetItemsProcessed(static_cast<int64_t>(trips));
 }
 
+// The limit of all that passes lines to another core: blocks are written whole, a
+// word of each line is read, and two counters are all that is shared besides.
+void BareHandover(benchmark::State& state) {
+  constexpr size_t kBlockBytes = 64 << 10;
+  const uint64_t blocks = static_cast<uint64_t>(state.range(0)) / kBlockBytes;
+  const std::vector<std::byte> from(kBlockBytes, std::byte{1});
+  std::vector<std::byte> memory(blocks * kBlockBytes);
+  alignas(128) std::atomic<uint64_t> written{0};
+  alignas(128) std::atomic<uint64_t> read{0};
+  const auto block = [&](uint64_t i) {
+    return memory.data() + i % blocks * kBlockBytes;
+  };
+  uint64_t sent = 0;
+  uint64_t digest = 0;
+  {
+    Partner partner([&](Partner& self) {
+      uint64_t done = 0;
+      uint64_t own_digest = 0;
+      do {
+        while (written.load(std::memory_order_acquire) != done) {
+          own_digest += Digest(block(done), kBlockBytes);
+          read.store(++done, std::memory_order_release);
+        }
+      } while (self.GoesOn(done));
+      digest = own_digest;
+    });
+    for (auto _ : state) {
+      for (const uint64_t end = sent + 16 * blocks; sent < end;) {
+        while (sent == read.load(std::memory_order_acquire) + blocks) Pause();
+        std::memcpy(block(sent), from.data(), kBlockBytes);
+        written.store(++sent, std::memory_order_release);
+      }
+      partner.WaitFor(sent);
+    }
+  }
+  Check(state, digest == sent * Digest(from.data(), kBlockBytes));
+  state.SetBytesProcessed(static_cast<int64_t>(sent * kBlockBytes));
+}
+
 // The limit of all copying: one thread, source and target of half the size each.
 void Memcpy(benchmark::State& state) {
   const auto bytes = static_cast<size_t>(state.range(0)) / 2;
@@ -343,6 +382,7 @@ const bool kRegistered = [] {
   RegisterBytes<IndexBytes>();
   RegisterBytes<Pipe>();
   RegisterBytes<SocketPair>();
+  Register("ring_messages", "limit_handover", {kMiB}, BareHandover);
   Register("ring_messages", "limit_memcpy", {kMiB}, Memcpy);
 
   RegisterRoundTrip<DoppelItems>();
