@@ -60,11 +60,15 @@ class Allocator {
   using propagate_on_container_swap = std::true_type;
   using is_always_equal = std::false_type;
 
-  // The layout of std::allocation_result (C++23, [allocator.requirements]).
+#ifdef __cpp_lib_allocate_at_least
+  using AllocationResult = std::allocation_result<T*, size_type>;
+#else
+  // As C++23 has it ([allocator.requirements]).
   struct AllocationResult {
     T* ptr;
     size_t count;
   };
+#endif
 
   explicit Allocator(Source& source) noexcept : source_(&source) {}
   template <class U>

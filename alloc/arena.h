@@ -9,10 +9,10 @@
 //
 // Invariants:
 //   1. Extents in use never overlap; each is a whole number of page_bytes() at a
-//      multiple of it. One of TransparentPageBytes() and more starts at a multiple of
-//      that too, so that it can be mapped by huge pages.
+//      multiple of it. One of huge_unit_bytes() and more starts at a multiple of
+//      that too: in an arena of transparent pages it can be mapped by huge ones.
 //   2. Neighbouring free runs of one kind (hole, retained) are one run: best fit
-//      with coalescing. O(log free runs) each way.
+//      with coalescing. O(log free runs) each way, and for each run that is punched.
 //   3. Free runs keep at most retain_bytes of pages; what is more is punched out
 //      of the file, from the largest run first.
 //   4. In a hugetlb arena every page of an extent is reserved before the extent is
@@ -21,9 +21,13 @@
 //      a forked child Allocate fails, what is freed keeps its pages and takes no
 //      lock (a thread of the parent may have held it), and Default() is a new arena.
 //   6. The descriptor lives until the last extent and the last owner are gone.
+//   7. Giving extents back takes no memory from the heap: where the run will be
+//      written down was set aside when the extent was made.
 //
 // Thread safety: every member of Arena; Extents as any value.
 // Errors: ResourceExhausted or OutOfRange with advice; nothing has changed then.
+//   Where the heap has no memory left, ResourceExhausted without a message, or
+//   std::bad_alloc in place of an error whose message finds none.
 //
 // Example:
 //   absl::StatusOr<std::shared_ptr<Arena>> arena =
@@ -73,7 +77,8 @@ class Extent {
 
   // Cuts the extent: this one keeps [0, keep_bytes), the rest is returned.
   // REQUIRES: keep_bytes a multiple of the arena's page_bytes(), above 0 and below
-  // size_bytes(); InvalidArgument otherwise.
+  // size_bytes(); InvalidArgument otherwise. ResourceExhausted, and uncut, where the
+  // heap has no memory (invariant 7).
   absl::StatusOr<Extent> SplitAt(uint64_t keep_bytes);
 
   // Takes `next`, which must start where this one ends; else false, both as before.
@@ -122,7 +127,9 @@ class Arena : public std::enable_shared_from_this<Arena> {
     ForkPolicy fork_policy = ForkPolicy::kShare;
   };
 
-  // Errors of GrantPageSize and Memfd::Create.
+  // Errors of GrantPageSize and Memfd::Create. BestAvailable goes on to the next best
+  // where no file of the hugetlb pages that it was granted can be made; grant() then
+  // has the reason.
   static absl::StatusOr<std::shared_ptr<Arena>> Create(const Options& options);
   static absl::StatusOr<std::shared_ptr<Arena>> Create() {
     return Create(Options());
@@ -131,6 +138,10 @@ class Arena : public std::enable_shared_from_this<Arena> {
   // The process's own: transparent pages, 64 MiB retained, named "doppel". Made
   // at the first call that succeeds, anew in a forked child; never destroyed.
   static absl::StatusOr<std::shared_ptr<Arena>> Default();
+
+  // Whether this process made the arena. If not, it is a forked child's copy: nothing
+  // can be allocated from it, and what its pages hold is the parent's to destroy.
+  bool InOwnerProcess() const;
 
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
@@ -181,8 +192,9 @@ class Arena : public std::enable_shared_from_this<Arena> {
     uint64_t process_mappings = 0;  // Of the process, all kinds.
     uint64_t max_mappings = 0;      // vm.max_map_count.
   };
-  // Reads /proc: linear in the process's mappings. REQUIRES: in a forked child, that
-  // no thread was in a call of the arena at the fork.
+  // Reads /proc: linear in the process's mappings and in the pages that they have.
+  // REQUIRES: in a forked child, that no thread was in a call of the arena at the
+  // fork.
   absl::StatusOr<Stats> Query() const;
 
   // For Mapping: a view of this arena's extents has come or gone.
@@ -194,9 +206,9 @@ class Arena : public std::enable_shared_from_this<Arena> {
   friend class Extent;
   Arena(const Options& options, PageGrant grant, Memfd memfd);
 
-  bool InOwnerProcess() const;
-  // Invariant 5: in a child the count stays the parent's.
-  void CountExtents(int change);
+  // Invariant 5: in a child the count stays the parent's. False where invariant 7
+  // could not be kept for one extent more.
+  bool CountExtents(int change);
   absl::StatusOr<uint64_t> TakeRun(uint64_t bytes, uint64_t alignment_bytes,
                                    Preference preference)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -214,9 +226,11 @@ class Arena : public std::enable_shared_from_this<Arena> {
   mutable std::atomic<int64_t> views_{0};  // Counted by Mapping.
 
   mutable absl::Mutex mutex_;
+  // Has one for each extent at least (invariant 7).
+  internal::ExtentIndex::Stock stock_ ABSL_GUARDED_BY(mutex_);
   // Free runs: those that may still have pages, and those that have none.
-  internal::ExtentIndex retained_ ABSL_GUARDED_BY(mutex_);
-  internal::ExtentIndex holes_ ABSL_GUARDED_BY(mutex_);
+  internal::ExtentIndex retained_ ABSL_GUARDED_BY(mutex_){&stock_};
+  internal::ExtentIndex holes_ ABSL_GUARDED_BY(mutex_){&stock_};
   uint64_t file_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t handed_out_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t extents_ ABSL_GUARDED_BY(mutex_) = 0;

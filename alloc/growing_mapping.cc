@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,11 +15,12 @@
 namespace doppel {
 namespace {
 
-constexpr uint64_t kMaxReserveBytes = uint64_t{128} << 30;
-constexpr uint64_t kMinReserveBytes = uint64_t{1} << 20;
 // Populating more at once would only make single pushes slower.
 constexpr uint64_t kStepLimitBytes = uint64_t{2} << 20;
 constexpr uint64_t kExtentUnitBytes = uint64_t{2} << 20;
+// Extents grow with what there is: several that grow in turn, so that their extents do
+// not stand side by side in the file, use a mapping for each.
+constexpr uint64_t kShowAheadDivisor = 8;
 constexpr uint64_t kHugetlbStepLimitBytes = uint64_t{32} << 20;
 
 uint64_t RoundUp(uint64_t value, uint64_t unit) {
@@ -28,8 +30,7 @@ uint64_t RoundUp(uint64_t value, uint64_t unit) {
 }  // namespace
 
 uint64_t GrowingMapping::DefaultReserveBytes() {
-  static const uint64_t bytes =
-      std::min(std::bit_ceil(internal::sys::MemoryBytes()), kMaxReserveBytes);
+  static const uint64_t bytes = std::bit_ceil(internal::sys::MemoryBytes());
   return bytes;
 }
 
@@ -51,13 +52,17 @@ absl::StatusOr<GrowingMapping> GrowingMapping::Create(const Options& options) {
     if (!mapping.ok()) return mapping.status();
     return GrowingMapping(std::move(arena), *std::move(mapping));
   }
-  for (uint64_t bytes = DefaultReserveBytes();; bytes /= 2) {
-    absl::StatusOr<Mapping> mapping =
-        Mapping::Reserve(RoundUp(bytes, arena->page_bytes()), alignment_bytes);
+  internal::AddressShare share =
+      internal::AddressShare::Take(DefaultReserveBytes());
+  for (;; share.Halve()) {
+    absl::StatusOr<Mapping> mapping = Mapping::Reserve(
+        RoundUp(share.bytes(), arena->page_bytes()), alignment_bytes);
     if (mapping.ok()) {
-      return GrowingMapping(std::move(arena), *std::move(mapping));
+      GrowingMapping memory(std::move(arena), *std::move(mapping));
+      memory.share_ = std::move(share);
+      return memory;
     }
-    if (bytes <= kMinReserveBytes ||
+    if (share.bytes() <= internal::AddressShare::kLeastBytes ||
         !absl::IsResourceExhausted(mapping.status())) {
       return mapping.status();
     }
@@ -66,6 +71,7 @@ absl::StatusOr<GrowingMapping> GrowingMapping::Create(const Options& options) {
 
 GrowingMapping::GrowingMapping(GrowingMapping&& other) noexcept
     : arena_(std::move(other.arena_)),
+      share_(std::move(other.share_)),
       extents_(std::exchange(other.extents_, {})),
       mapping_(std::move(other.mapping_)),
       shown_bytes_(std::exchange(other.shown_bytes_, 0)),
@@ -77,6 +83,7 @@ GrowingMapping& GrowingMapping::operator=(GrowingMapping&& other) noexcept {
     mapping_ = std::move(other.mapping_);
     extents_ = std::exchange(other.extents_, {});
     arena_ = std::move(other.arena_);
+    share_ = std::move(other.share_);
     shown_bytes_ = std::exchange(other.shown_bytes_, 0);
     committed_bytes_ = std::exchange(other.committed_bytes_, 0);
   }
@@ -94,6 +101,9 @@ absl::Status GrowingMapping::Grow(uint64_t needed_bytes) {
     return absl::ResourceExhaustedError(absl::StrCat(
         needed_bytes, " bytes do not fit into the ", reserved_bytes(),
         " reserved: create it with larger reserve_bytes"));
+  }
+  if (absl::Status s = internal::sys::CheckMemory(needed_bytes); !s.ok()) {
+    return s;
   }
   const uint64_t page_bytes = arena_->page_bytes();
   const uint64_t exact_bytes = RoundUp(needed_bytes, page_bytes);
@@ -126,6 +136,16 @@ absl::Status GrowingMapping::Commit(uint64_t target_bytes) {
   return status;
 }
 
+uint64_t GrowingMapping::FarAheadBytes() const {
+  // Only where what is shown costs nothing until it has its pages.
+  const Arena::Options& options = arena_->options();
+  if (arena_->grant().granted.is_hugetlb() || options.populate ||
+      options.lock) {
+    return 0;
+  }
+  return shown_bytes_ / kShowAheadDivisor;
+}
+
 absl::Status GrowingMapping::ShowMore(uint64_t bytes) {
   // A file's size costs nothing until its pages are there, so extents come in whole
   // units: fewer calls and mappings, and a unit can become huge when it is full.
@@ -136,10 +156,17 @@ absl::Status GrowingMapping::ShowMore(uint64_t bytes) {
           : std::max(arena_->huge_unit_bytes(), kExtentUnitBytes);
   const uint64_t in_unit_bytes = shown_bytes_ % unit_bytes;
   uint64_t ahead_bytes = unit_bytes - in_unit_bytes;
-  if (in_unit_bytes == 0 && bytes > unit_bytes) {
-    ahead_bytes = bytes / unit_bytes * unit_bytes;
+  if (in_unit_bytes == 0) {
+    const uint64_t wanted_bytes = std::max(bytes, FarAheadBytes());
+    ahead_bytes = std::max(unit_bytes, wanted_bytes / unit_bytes * unit_bytes);
   }
   ahead_bytes = std::min(ahead_bytes, reserved_bytes() - shown_bytes_);
+  // What is shown must be in extents_: this may throw, what follows may not.
+  try {
+    extents_.reserve(extents_.size() + 1);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("no memory for the list of extents");
+  }
   absl::StatusOr<Extent> extent =
       arena_->Allocate(ahead_bytes, 0,
                        ahead_bytes <= bytes ? Arena::Preference::kRetained

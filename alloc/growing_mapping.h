@@ -22,7 +22,11 @@
 //   4. An error changes nothing.
 //
 // Thread safety: as a std::vector's: const members together, others alone.
-// Errors: ResourceExhausted past the reservation or without pages.
+// Errors: ResourceExhausted past the reservation, without pages, and for more than
+//   the machine has memory.
+// Fork: with the arena's ForkPolicy::kShare a child of fork(2) has the mapping, and
+//   shares its pages: what either writes the other sees. The child cannot make it
+//   grow (Arena), and destroying it there leaves the parent's alone.
 //
 // Example:
 //   absl::StatusOr<GrowingMapping> memory = GrowingMapping::Create({});
@@ -41,6 +45,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "doppel/alloc/arena.h"
+#include "doppel/alloc/internal/address_share.h"
 #include "doppel/alloc/mapping.h"
 
 namespace doppel {
@@ -50,13 +55,13 @@ class GrowingMapping {
   struct Options {
     // Null: Arena::Default().
     std::shared_ptr<Arena> arena = nullptr;
-    // Addresses to reserve; Grow can never go beyond. 0: DefaultReserveBytes(),
-    // halved until the process's RLIMIT_AS lets it be.
+    // Addresses to reserve; Grow can never go beyond. 0: DefaultReserveBytes(), or
+    // less where RLIMIT_AS leaves less, or after a thousand others that asked for 0
+    // (internal/address_share.h).
     uint64_t reserve_bytes = 0;
   };
 
-  // The machine's memory rounded up to a power of two, at most 128 GiB: address
-  // space is 128 TiB, and one vector cannot hold more than the memory there is.
+  // The machine's memory rounded up to a power of two: no mapping can hold more.
   static uint64_t DefaultReserveBytes();
 
   // The step beyond what is asked: a part of the size, so that pages in use stay
@@ -93,11 +98,13 @@ class GrowingMapping {
 
   uint64_t StepLimitBytes() const;
   absl::Status Commit(uint64_t target_bytes);
+  uint64_t FarAheadBytes() const;
   absl::Status ShowMore(uint64_t bytes);
   absl::Status PopulateTo(uint64_t target_bytes);
   absl::Status CutTo(uint64_t keep_bytes);
 
   std::shared_ptr<Arena> arena_;
+  internal::AddressShare share_;  // Of nothing if reserve_bytes was given.
   // In the order of their positions, back to back from 0.
   std::vector<Extent> extents_;
   Mapping mapping_;

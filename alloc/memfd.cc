@@ -40,10 +40,8 @@ absl::Status CheckOptions(const Memfd::Options& options) {
 absl::StatusOr<int> CreateWithExecFlag(const Memfd::Options& options) {
   const unsigned flags = MFD_CLOEXEC | options.page_size.MemfdFlags() |
                          (options.allow_sealing ? MFD_ALLOW_SEALING : 0U);
-  const bool noexec = !options.executable && options.allow_sealing;
-  // MFD_NOEXEC_SEAL makes the file sealable: one that shall not be is MFD_EXEC.
   const unsigned exec_flag =
-      noexec ? internal::kMfdNoexecSeal : internal::kMfdExec;
+      options.executable ? internal::kMfdExec : internal::kMfdNoexecSeal;
   absl::StatusOr<int> fd = sys::MemfdCreate(options.name, flags | exec_flag);
   if (!absl::IsInvalidArgument(fd.status())) return fd;
   return sys::MemfdCreate(options.name, flags);
@@ -101,8 +99,17 @@ absl::StatusOr<Memfd> Memfd::Create(const Options& options) {
   absl::StatusOr<int> fd = CreateWithExecFlag(options);
   if (!fd.ok()) return fd.status();
   const PageSize size = options.page_size;
-  return Memfd(*fd, size,
-               size.is_hugetlb() ? size.hugetlb_bytes() : BasePageBytes());
+  Memfd memfd(*fd, size,
+              size.is_hugetlb() ? size.hugetlb_bytes() : BasePageBytes());
+  if (!options.allow_sealing) {
+    // MFD_NOEXEC_SEAL made it sealable; without that flag it is sealed already.
+    absl::StatusOr<Seal> seals = memfd.Seals();
+    if (!seals.ok()) return seals.status();
+    if ((*seals & Seal::kSeal) == Seal::kNone) {
+      if (absl::Status s = memfd.AddSeals(Seal::kSeal); !s.ok()) return s;
+    }
+  }
+  return memfd;
 }
 
 absl::StatusOr<Memfd> Memfd::CreateNamed(const std::string& name) {

@@ -11,8 +11,8 @@
 //   1. A Memfd owns one close-on-exec descriptor of a file that lives in memory
 //      (tmpfs or hugetlbfs), or none (moved from).
 //   2. Adopt takes the descriptor over only if it returns OK.
-//   3. Where the kernel has MFD_NOEXEC_SEAL (6.3) a sealable file can never be
-//      executed, unless Options::executable; older kernels lack the flag.
+//   3. Where the kernel has MFD_NOEXEC_SEAL (6.3) a file can never be executed, unless
+//      Options::executable; older kernels lack the flag.
 //   4. No operation raises a signal: a size above RLIMIT_FSIZE is an error.
 //
 // Thread safety: const members may be called from any thread, as may all that only
@@ -74,7 +74,7 @@ class Memfd {
     // What GrantPageSize granted: not kBestAvailable. Transparent is a matter of
     // the mapping; its file has base pages.
     PageSize page_size = PageSize::Base();
-    bool allow_sealing = true;
+    bool allow_sealing = true;  // false: born with Seal::kSeal.
     bool executable = false;
   };
 

@@ -29,16 +29,17 @@ Region::Region(GrowingMapping memory)
 Region::Region(Region&& other) noexcept
     : next_(std::exchange(other.next_, 0)),
       limit_(std::exchange(other.limit_, 0)),
+      newest_mark_(std::exchange(other.newest_mark_, 0)),
       newest_(std::exchange(other.newest_, nullptr)),
       memory_(std::move(other.memory_)),
       last_error_(std::exchange(other.last_error_, absl::OkStatus())) {}
 
 Region& Region::operator=(Region&& other) noexcept {
   if (this != &other) {
-    Reset();
-    internal::Unpoison(memory_.data(), memory_.committed_bytes());
+    LetGo();
     next_ = std::exchange(other.next_, 0);
     limit_ = std::exchange(other.limit_, 0);
+    newest_mark_ = std::exchange(other.newest_mark_, 0);
     newest_ = std::exchange(other.newest_, nullptr);
     memory_ = std::move(other.memory_);
     last_error_ = std::exchange(other.last_error_, absl::OkStatus());
@@ -46,8 +47,11 @@ Region& Region::operator=(Region&& other) noexcept {
   return *this;
 }
 
-Region::~Region() {
-  Reset();
+Region::~Region() { LetGo(); }
+
+void Region::LetGo() {
+  // In a forked child what Own made is the parent's, which may have changed it.
+  if (newest_ != nullptr && arena()->InOwnerProcess()) Reset();
   internal::Unpoison(memory_.data(), memory_.committed_bytes());
 }
 
@@ -97,6 +101,8 @@ void Region::Rewind(Mark mark) {
   DestroyDownTo(mark.newest_);
   internal::Poison(reinterpret_cast<void*>(mark.next_), next_ - mark.next_);
   next_ = mark.next_;
+  // Older marks, and this one, stay valid.
+  newest_mark_ = mark.next_;
 }
 
 void Region::Reset() {

@@ -19,6 +19,9 @@
 //   5. A failed allocation changes nothing but last_error().
 //
 // Thread safety: one thread at a time, as a container.
+// Fork: a child of fork(2) shares the pages with its parent, if the arena does
+//   (Arena::ForkPolicy), but not the bump pointer: it must not allocate there. Its end
+//   in the child destroys nothing that Own made.
 // Errors: Allocate returns nullptr and last_error() says why; New and Own throw
 //   std::bad_alloc. Under AddressSanitizer, bytes that nobody owns are poisoned.
 //
@@ -96,12 +99,13 @@ class Region {
     return reinterpret_cast<void*>(at);
   }
 
-  // Gives the newest allocation back; anything else stays until Rewind. The size and
-  // address are those of the allocation.
+  // Gives the newest allocation back, unless a mark was set behind it; anything else
+  // stays until Rewind. The size and address are those of the allocation.
   void Deallocate(void* allocation, size_t bytes,
                   [[maybe_unused]] size_t alignment) {
-    if (reinterpret_cast<uintptr_t>(allocation) + bytes != next_) return;
-    next_ = reinterpret_cast<uintptr_t>(allocation);
+    const auto at = reinterpret_cast<uintptr_t>(allocation);
+    if (at + bytes != next_ || at < newest_mark_) return;
+    next_ = at;
     internal::Poison(allocation, bytes);
   }
 
@@ -159,7 +163,10 @@ class Region {
     // another stands behind it, but is older.
     Link* newest_;
   };
-  Mark mark() const { return Mark(next_, newest_); }
+  Mark mark() {
+    newest_mark_ = next_;
+    return Mark(next_, newest_);
+  }
 
   // Ends every allocation since `mark`; destroys what Own made since. Pages stay.
   // O(1) and the destructors.
@@ -212,11 +219,15 @@ class Region {
     return place;
   }
   void DestroyDownTo(const Link* older);
+  // Before the memory goes.
+  void LetGo();
 
   // Addresses as integers: comparing pointers behind the end of an object is not
   // defined, comparing integers is.
-  uintptr_t next_ = 0;      // Where the next allocation starts.
-  uintptr_t limit_ = 0;     // Where committed pages end.
+  uintptr_t next_ = 0;   // Where the next allocation starts.
+  uintptr_t limit_ = 0;  // Where committed pages end.
+  // What Deallocate must not go behind: some mark there may still be used.
+  uintptr_t newest_mark_ = 0;
   Link* newest_ = nullptr;  // Of the objects that Own made.
   GrowingMapping memory_;
   absl::Status last_error_;

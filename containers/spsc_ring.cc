@@ -51,6 +51,10 @@ bool OwnsLines(LineOwnership asked, uint64_t footprint_bytes) {
 
 }  // namespace
 
+bool InOwnerProcess(const SpscStorage& storage) {
+  return storage.owner_process == sys::ProcessId();
+}
+
 uint64_t CacheBytes() {
   static const uint64_t bytes = [] {
     const uint64_t of_libc = sys::Level2CacheBytes();
@@ -83,6 +87,7 @@ absl::StatusOr<SpscStorage> MakeSpscStorage(const SpscDemand& demand,
   }
 
   SpscStorage storage;
+  storage.owner_process = sys::ProcessId();
   storage.shared.reset(new (std::nothrow) SpscShared);
   if (storage.shared == nullptr) {
     return absl::ResourceExhaustedError("no memory for the ring's positions");

@@ -51,6 +51,9 @@
 // Thread safety: one thread at a time holds the Writer, one at a time the Reader; a
 //   handle may be given to another thread by what synchronizes the two. size(),
 //   empty() and the constants may be asked from any thread.
+// Fork: the ring belongs to the process that made it. A child of fork(2) has the
+//   items' pages in common with it, but not the positions, so that it must not take a
+//   handle. Destroying the ring there leaves the items alone.
 // Errors: Create returns a Status. Operations return false, a count or an empty span.
 //   Exceptions come only from T's own constructors and assignments; the item that
 //   threw is not in the ring (push) or still in it (pop).
@@ -163,6 +166,8 @@ class SpscRing {
 
   void DestroyLeft() noexcept {
     if (storage_.shared == nullptr) return;
+    // In a forked child the items are the parent's, which may have replaced them.
+    if (!internal::InOwnerProcess(storage_)) return;
     ABSL_HARDENING_ASSERT(!storage_.shared->writer.taken());
     ABSL_HARDENING_ASSERT(!storage_.shared->reader.taken());
     if constexpr (!std::is_trivially_destructible_v<T>) {

@@ -28,13 +28,16 @@
 // element takes tens of microseconds and at least a page, so take std::vector for
 // small ones (below about 64 KiB) and this for those that grow large. A process has
 // vm.max_map_count mappings (65,530 by default), of which a vector uses up to five,
-// and one for each 2 MiB more where several grow in turn in one arena.
+// and six for each doubling beyond 16 MiB where several grow in turn in one arena.
 //
 // It differs from std::vector in this: capacity() grows by pages, not by doubling;
-// there is no allocator, but an Arena (Options); Vector<bool> holds bools; the
+// reserve() gets the pages, not only the addresses; there is no allocator, but an Arena (Options); Vector<bool> holds bools; the
 // iterators are pointers; T is aligned to a page at most.
 //
 // Thread safety: as std::vector: const members together, others alone.
+// Fork: a child of fork(2) shares the pages with its parent, if the arena does
+//   (Arena::ForkPolicy): it sees the parent's changes, and must not make any itself.
+//   Destroying the vector there destroys no element.
 // Errors: std::length_error past the reservation; std::bad_alloc without memory,
 //   whose what() names the system call and what can be done; std::out_of_range from
 //   at(). Create returns them as a status.

@@ -16,6 +16,13 @@ FaultHook* SetFaultHook(FaultHook* hook) {
   return fault_hook.exchange(hook, std::memory_order_acq_rel);
 }
 
+namespace {
+constinit thread_local int call_errno = 0;
+}  // namespace
+
+int CallErrno() { return call_errno; }
+void SaveCallErrno() { call_errno = errno; }
+
 const char* CallName(Call call) {
   static constexpr const char* kNames[kCalls] = {
       "memfd_create", "shm_open",  "shm_unlink", "open",       "dup",
@@ -54,7 +61,7 @@ absl::string_view GeneralAdvice(int error) {
 
 absl::Status Failure(Call call, absl::string_view arguments,
                      absl::string_view advice) {
-  const int error = errno;
+  const int error = CallErrno();
   if (advice.empty()) advice = GeneralAdvice(error);
   absl::Status status = absl::ErrnoToStatus(
       error, absl::StrCat(CallName(call), "(", arguments, ")"));

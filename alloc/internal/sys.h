@@ -136,6 +136,11 @@ int ProcessId();
 // The machine's memory (sysconf(3), _SC_PHYS_PAGES).
 uint64_t MemoryBytes();
 
+// ResourceExhausted for more than that. To be asked before pages are populated:
+// MADV_POPULATE_WRITE reports what a limit forbids, but where memory lacks the kernel
+// ends some process.
+absl::Status CheckMemory(uint64_t bytes);
+
 // What the C library knows of the level-2 cache: it asks the processor on x86, and
 // gives 0 elsewhere (sysconf(3), _SC_LEVEL2_CACHE_SIZE).
 uint64_t Level2CacheBytes();

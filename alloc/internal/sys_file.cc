@@ -11,6 +11,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -29,8 +30,8 @@ namespace {
 // The kernel's file sizes are signed.
 constexpr uint64_t kMaxFileBytes = INT64_MAX;
 
-// Above the limit ftruncate(2) and fallocate(2) raise SIGXFSZ, which ends the
-// process; so the limit is asked first.
+// A file that grows past the limit raises SIGXFSZ, which ends the process (and so
+// does any write past it); so the limit is asked first.
 absl::Status CheckFileSize(Call call, uint64_t end_bytes) {
   if (end_bytes > kMaxFileBytes) {
     return absl::OutOfRangeError(
@@ -45,6 +46,40 @@ absl::Status CheckFileSize(Call call, uint64_t end_bytes) {
       "; raise it (ulimit -f) or ask for less"));
 }
 
+// For calls that are limited only where they make the file larger.
+absl::Status CheckGrowth(Call call, int fd, uint64_t end_bytes) {
+  absl::Status fits = CheckFileSize(call, end_bytes);
+  if (fits.ok()) return fits;
+  absl::StatusOr<struct stat> file = Fstat(fd);
+  if (!file.ok()) return file.status();
+  return end_bytes <= static_cast<uint64_t>(file->st_size) ? absl::OkStatus()
+                                                           : fits;
+}
+
+// tmpfs gives up, and takes the pages back, when a signal arrives: under a profiler's
+// timer a large request would be repeated for ever. What is interrupted goes on in
+// smaller pieces.
+bool FallocateInPieces(int fd, int mode, uint64_t offset_bytes,
+                       uint64_t length_bytes) {
+  constexpr uint64_t kLeastPieceBytes = uint64_t{2} << 20;
+  uint64_t piece_bytes = length_bytes;
+  do {
+    piece_bytes = std::min(piece_bytes, length_bytes);
+    if (InvokeOnce(Call::kFallocate, [&] {
+          return fallocate(fd, mode, static_cast<off_t>(offset_bytes),
+                           static_cast<off_t>(piece_bytes));
+        }) == 0) {
+      offset_bytes += piece_bytes;
+      length_bytes -= piece_bytes;
+    } else if (CallErrno() != EINTR) {
+      return false;
+    } else {
+      piece_bytes = std::max(piece_bytes / 2, kLeastPieceBytes);
+    }
+  } while (length_bytes > 0);
+  return true;
+}
+
 }  // namespace
 
 absl::StatusOr<int> MemfdCreate(const std::string& name, unsigned flags) {
@@ -53,24 +88,26 @@ absl::StatusOr<int> MemfdCreate(const std::string& name, unsigned flags) {
     return syscall(SYS_memfd_create, name.c_str(), flags);
   });
   if (fd >= 0) return static_cast<int>(fd);
-  return Failure(
-      Call::kMemfdCreate, absl::StrFormat("\"%s\", 0x%x", name, flags),
-      errno == EINVAL ? "the kernel knows not all flags, or the name is longer "
-                        "than 249 bytes"
-      : errno == ENODEV || errno == ENOENT
-          ? "the kernel has no hugetlb pages of this size"
-          : "");
+  return Failure(Call::kMemfdCreate,
+                 absl::StrFormat("\"%s\", 0x%x", name, flags),
+                 CallErrno() == EINVAL
+                     ? "the kernel knows not all flags, or the name is longer "
+                       "than 249 bytes"
+                 : CallErrno() == ENODEV || CallErrno() == ENOENT
+                     ? "the kernel has no hugetlb pages of this size"
+                     : "");
 }
 
 absl::StatusOr<int> ShmOpen(const std::string& name, int flags) {
   const int fd = Invoke(Call::kShmOpen,
                         [&] { return shm_open(name.c_str(), flags, 0600); });
   if (fd >= 0) return fd;
-  return Failure(Call::kShmOpen, absl::StrFormat("\"%s\", 0x%x", name, flags),
-                 errno == EEXIST   ? "another process made it: open it instead"
-                 : errno == ENOENT ? "nothing of that name is there: create it"
-                 : errno == EINVAL ? "a name is one slash and no other"
-                                   : "");
+  return Failure(
+      Call::kShmOpen, absl::StrFormat("\"%s\", 0x%x", name, flags),
+      CallErrno() == EEXIST   ? "another process made it: open it instead"
+      : CallErrno() == ENOENT ? "nothing of that name is there: create it"
+      : CallErrno() == EINVAL ? "a name is one slash and no other"
+                              : "");
 }
 
 absl::Status ShmUnlink(const std::string& name) {
@@ -97,7 +134,7 @@ absl::StatusOr<int> Dup(int fd) {
 void Close(int fd) { close(fd); }
 
 absl::Status Ftruncate(int fd, uint64_t size_bytes) {
-  if (absl::Status s = CheckFileSize(Call::kFtruncate, size_bytes); !s.ok()) {
+  if (absl::Status s = CheckGrowth(Call::kFtruncate, fd, size_bytes); !s.ok()) {
     return s;
   }
   if (Invoke(Call::kFtruncate, [&] {
@@ -105,11 +142,12 @@ absl::Status Ftruncate(int fd, uint64_t size_bytes) {
       }) == 0) {
     return absl::OkStatus();
   }
-  return Failure(
-      Call::kFtruncate, absl::StrCat(fd, ", ", size_bytes),
-      errno == EINVAL  ? "the size must be a multiple of the file's huge page"
-      : errno == EPERM ? "F_SEAL_GROW or F_SEAL_SHRINK fixes the size"
-                       : "");
+  return Failure(Call::kFtruncate, absl::StrCat(fd, ", ", size_bytes),
+                 CallErrno() == EINVAL
+                     ? "the size must be a multiple of the file's huge page"
+                 : CallErrno() == EPERM
+                     ? "F_SEAL_GROW or F_SEAL_SHRINK fixes the size"
+                     : "");
 }
 
 absl::Status Fallocate(int fd, int mode, uint64_t offset_bytes,
@@ -119,21 +157,19 @@ absl::Status Fallocate(int fd, int mode, uint64_t offset_bytes,
                                               " bytes at ", offset_bytes,
                                               " overflows"));
   }
-  if (absl::Status s =
-          CheckFileSize(Call::kFallocate, offset_bytes + length_bytes);
-      !s.ok()) {
-    return s;
+  // Giving pages back is not limited.
+  if ((mode & FALLOC_FL_PUNCH_HOLE) == 0) {
+    absl::Status s =
+        CheckGrowth(Call::kFallocate, fd, offset_bytes + length_bytes);
+    if (!s.ok()) return s;
   }
-  if (Invoke(Call::kFallocate, [&] {
-        return fallocate(fd, mode, static_cast<off_t>(offset_bytes),
-                         static_cast<off_t>(length_bytes));
-      }) == 0) {
+  if (FallocateInPieces(fd, mode, offset_bytes, length_bytes)) {
     return absl::OkStatus();
   }
   return Failure(
       Call::kFallocate,
       absl::StrFormat("%d, 0x%x, %d, %d", fd, mode, offset_bytes, length_bytes),
-      errno == ENOSPC || errno == ENOMEM
+      CallErrno() == ENOSPC || CallErrno() == ENOMEM
           ? "no pages left: raise vm.nr_hugepages (hugetlb) or the memory "
             "limit"
           : "");
@@ -143,15 +179,15 @@ absl::StatusOr<int> Fcntl(int fd, int command, int argument) {
   const int result =
       Invoke(Call::kFcntl, [&] { return fcntl(fd, command, argument); });
   if (result >= 0) return result;
-  return Failure(Call::kFcntl,
-                 absl::StrFormat("%d, %d, 0x%x", fd, command, argument),
-                 errno == EBUSY ? "a writable shared mapping stands in the way "
-                                  "of F_SEAL_WRITE: unmap it first"
-                 : errno == EPERM ? "the file is sealed against more seals, or "
-                                    "open read-only"
-                 : errno == EINVAL ? "the file takes no seals, or the kernel "
-                                     "does not know this one"
-                                   : "");
+  return Failure(
+      Call::kFcntl, absl::StrFormat("%d, %d, 0x%x", fd, command, argument),
+      CallErrno() == EBUSY    ? "a writable shared mapping stands in the way "
+                                "of F_SEAL_WRITE: unmap it first"
+      : CallErrno() == EPERM  ? "the file is sealed against more seals, or "
+                                "open read-only"
+      : CallErrno() == EINVAL ? "the file takes no seals, or the kernel "
+                                "does not know this one"
+                              : "");
 }
 
 absl::StatusOr<struct stat> Fstat(int fd) {
@@ -197,11 +233,12 @@ absl::StatusOr<size_t> Pwrite(int fd, std::span<const std::byte> from,
                   static_cast<off_t>(offset_bytes));
   });
   if (bytes >= 0) return static_cast<size_t>(bytes);
-  return Failure(
-      Call::kPwrite, absl::StrCat(fd, ", ", from.size(), ", ", offset_bytes),
-      errno == EPERM    ? "F_SEAL_WRITE or F_SEAL_GROW forbids it"
-      : errno == EINVAL ? "hugetlb files are written through mappings only"
-                        : "");
+  return Failure(Call::kPwrite,
+                 absl::StrCat(fd, ", ", from.size(), ", ", offset_bytes),
+                 CallErrno() == EPERM ? "F_SEAL_WRITE or F_SEAL_GROW forbids it"
+                 : CallErrno() == EINVAL
+                     ? "hugetlb files are written through mappings only"
+                     : "");
 }
 
 absl::Status SendDescriptor(int socket, int fd) {
@@ -298,6 +335,13 @@ int ProcessId() { return getpid(); }
 uint64_t MemoryBytes() {
   return static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
          static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+absl::Status CheckMemory(uint64_t bytes) {
+  if (bytes <= MemoryBytes()) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat(bytes, " bytes of pages wanted, and the machine has ",
+                   MemoryBytes(), " bytes of memory; ask for less"));
 }
 
 uint64_t Level2CacheBytes() {

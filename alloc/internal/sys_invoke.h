@@ -5,9 +5,11 @@
 //
 // Invariants:
 //   1. The message is built on the error path only.
+//   2. It tells of the errno that the call left, whatever building it does to errno
+//      (malloc may set it and succeed).
 //
 // Thread safety: all functions.
-// Errors: Invoke leaves errno as the call, or the hook, set it.
+// Errors: after Invoke or InvokeOnce gave -1, CallErrno() says why.
 //
 // Example:
 //   if (Invoke(Call::kDup, [&] { return dup(fd); }) < 0) return Failure(...);
@@ -32,7 +34,7 @@ extern std::atomic<FaultHook*> fault_hook;
 
 // Whether the hook makes this call fail; sets errno if so.
 inline bool Injected(Call call) {
-  FaultHook* hook = fault_hook.load(std::memory_order_relaxed);
+  FaultHook* hook = fault_hook.load(std::memory_order_acquire);
   if (ABSL_PREDICT_TRUE(hook == nullptr)) return false;
   const int error = hook->ErrnoFor(call);
   if (error == 0) return false;
@@ -40,19 +42,32 @@ inline bool Injected(Call call) {
   return true;
 }
 
-// The result of `function()`, or -1 with errno set by the hook.
+// The errno of this thread's last Invoke or InvokeOnce that gave -1.
+int CallErrno();
+ABSL_ATTRIBUTE_COLD void SaveCallErrno();
+
+// The result of `function()`, or -1 if the hook wants it so.
 template <class Function>
-auto Invoke(Call call, Function function) -> decltype(function()) {
+auto InvokeOnce(Call call, Function function) -> decltype(function()) {
   using Result = decltype(function());
-  if (ABSL_PREDICT_FALSE(Injected(call))) return static_cast<Result>(-1);
-  Result result = function();
-  while (result == static_cast<Result>(-1) && errno == EINTR) {
-    result = function();
-  }
+  const Result result =
+      ABSL_PREDICT_FALSE(Injected(call)) ? static_cast<Result>(-1) : function();
+  if (ABSL_PREDICT_FALSE(result == static_cast<Result>(-1))) SaveCallErrno();
   return result;
 }
 
-// `name(arguments): what errno means; what to do`.
+// The same, repeated for as long as a signal interrupts it (signal(7)).
+template <class Function>
+auto Invoke(Call call, Function function) -> decltype(function()) {
+  for (;;) {
+    const auto result = InvokeOnce(call, function);
+    if (result != static_cast<decltype(result)>(-1) || CallErrno() != EINTR) {
+      return result;
+    }
+  }
+}
+
+// `name(arguments): what CallErrno() means; what to do`.
 ABSL_ATTRIBUTE_COLD absl::Status Failure(Call call, absl::string_view arguments,
                                          absl::string_view advice = {});
 

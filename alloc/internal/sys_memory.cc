@@ -22,7 +22,7 @@ std::string Range(const void* at, size_t bytes) {
 }
 
 absl::string_view MapAdvice(int flags) {
-  switch (errno) {
+  switch (CallErrno()) {
     case ENOMEM:
       return (flags & MAP_HUGETLB) != 0
                  ? "the hugetlb pool is exhausted: raise vm.nr_hugepages"
@@ -41,7 +41,7 @@ absl::string_view MapAdvice(int flags) {
 }
 
 absl::string_view AdviseAdvice() {
-  switch (errno) {
+  switch (CallErrno()) {
     case EINVAL:
       return "this kernel or kind of memory does not take this advice";
     case ENOMEM:
@@ -82,9 +82,9 @@ absl::Status Munmap(void* at, size_t bytes) {
   const int result = Invoke(Call::kMunmap, [&] { return munmap(at, bytes); });
   if (result == 0) return absl::OkStatus();
   return Failure(Call::kMunmap, Range(at, bytes),
-                 errno == ENOMEM ? "splitting the mapping would exceed "
-                                   "vm.max_map_count: raise it"
-                                 : "");
+                 CallErrno() == ENOMEM ? "splitting the mapping would exceed "
+                                         "vm.max_map_count: raise it"
+                                       : "");
 }
 
 absl::Status Mprotect(void* at, size_t bytes, int protection) {
@@ -93,8 +93,8 @@ absl::Status Mprotect(void* at, size_t bytes, int protection) {
   if (result == 0) return absl::OkStatus();
   return Failure(
       Call::kMprotect, absl::StrFormat("%p, %d, 0x%x", at, bytes, protection),
-      errno == EACCES ? "the descriptor or a seal forbids this protection"
-                      : "");
+      CallErrno() == EACCES ? "the descriptor or a seal forbids this protection"
+                            : "");
 }
 
 absl::StatusOr<std::byte*> Mremap(void* from, size_t old_bytes,
@@ -107,16 +107,19 @@ absl::StatusOr<std::byte*> Mremap(void* from, size_t old_bytes,
   return Failure(Call::kMremap,
                  absl::StrFormat("%p, %d, %d, 0x%x, %p", from, old_bytes,
                                  new_bytes, flags, to),
-                 errno == EAGAIN ? kLockAdvice : "");
+                 CallErrno() == EAGAIN ? kLockAdvice : "");
 }
 
 absl::Status Madvise(void* at, size_t bytes, int advice) {
   const int result =
       Invoke(Call::kMadvise, [&] { return madvise(at, bytes, advice); });
   if (result == 0) return absl::OkStatus();
-  return Failure(Call::kMadvise,
-                 absl::StrFormat("%p, %d, %d", at, bytes, advice),
-                 AdviseAdvice());
+  absl::Status failure =
+      Failure(Call::kMadvise, absl::StrFormat("%p, %d, %d", at, bytes, advice),
+              AdviseAdvice());
+  // Populating says EFAULT where a touch would have raised SIGBUS.
+  return CallErrno() == EFAULT ? absl::ResourceExhaustedError(failure.message())
+                               : failure;
 }
 
 absl::Status Mlock(void* at, size_t bytes, unsigned flags) {
@@ -145,10 +148,11 @@ absl::Status Munlockall() {
 }
 
 absl::Status Msync(void* at, size_t bytes, int flags) {
-  return OkOr(Call::kMsync,
-              Invoke(Call::kMsync, [&] { return msync(at, bytes, flags); }),
-              absl::StrFormat("%p, %d, 0x%x", at, bytes, flags),
-              errno == EBUSY ? "the range is locked: unlock it first" : "");
+  return OkOr(
+      Call::kMsync,
+      Invoke(Call::kMsync, [&] { return msync(at, bytes, flags); }),
+      absl::StrFormat("%p, %d, 0x%x", at, bytes, flags),
+      CallErrno() == EBUSY ? "the range is locked: unlock it first" : "");
 }
 
 }  // namespace doppel::internal::sys

@@ -37,7 +37,7 @@
 
 namespace doppel::bench {
 
-using internal::Pause;
+using ::doppel::internal::Pause;
 
 class Partner {
  public:

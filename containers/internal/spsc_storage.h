@@ -61,6 +61,7 @@ inline constexpr uint64_t kCacheLineBytes = 64;
 struct SpscStorage {
   Mirror mirror;
   std::unique_ptr<SpscShared> shared;  // On the heap: handles point to it.
+  int owner_process = 0;
   uint64_t capacity_items = 0;
   uint64_t lap_bytes = 0;   // Where an offset wraps.
   bool owns_lines = false;  // What kAuto became.
@@ -70,6 +71,9 @@ struct SpscStorage {
   Mirror writer_scratch;
   Mirror reader_scratch;
 };
+
+// Whether this process made the ring (fork(2)).
+bool InOwnerProcess(const SpscStorage& storage);
 
 struct SpscDemand {
   uint64_t min_capacity_items = 0;

@@ -37,6 +37,7 @@
 #include <cstdint>
 #include <iterator>
 #include <memory>
+#include <type_traits>
 #include <utility>
 
 #include "absl/base/attributes.h"
@@ -105,7 +106,10 @@ class VectorElements {
         storage_(std::move(other.storage_)) {}
   VectorElements& operator=(VectorElements&&) = delete;
   ~VectorElements() {
-    std::destroy(begin_, end_);
+    if constexpr (!std::is_trivially_destructible_v<T>) {
+      // In a forked child the elements are the parent's, which may have replaced them.
+      if (storage_.InOwnerProcess()) std::destroy(begin_, end_);
+    }
     Unpoison(begin_, BytesBetween(begin_, limit_));
   }
 

@@ -52,6 +52,11 @@ class VectorStorage {
   // The pages behind it, for statistics; nullptr before the first Grow.
   const GrowingMapping* memory() const { return memory_ ? &memory_ : nullptr; }
 
+  // Whether the elements are this process's own, not those of a parent (fork(2)).
+  bool InOwnerProcess() const {
+    return !memory_ || memory_.arena()->InOwnerProcess();
+  }
+
   // Reserves the addresses now.
   absl::Status Create();
   void Grow(uint64_t needed_bytes);

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "doppel/tests/support/child.h"
 #include "doppel/tests/support/hugetlb.h"
@@ -170,6 +171,40 @@ TEST(GrowingMappingTest, MovesAndLeavesNothing) {
     EXPECT_GE(b.committed_bytes(), kMiB);
   }
   EXPECT_TRUE(before.Unchanged());
+}
+
+// Populating it would end some process, not fail.
+TEST(GrowingMappingTest, MoreThanTheMachineHasIsAnErrorThatChangesNothing) {
+  GrowingMapping memory = *GrowingMapping::Create(
+      {.arena = *Arena::Create({.page_size = PageSize::Base()}),
+       .reserve_bytes = GrowingMapping::DefaultReserveBytes() + kMiB});
+  ASSERT_THAT(memory.Grow(4096), IsOk());
+  EXPECT_THAT(memory.Grow(GrowingMapping::DefaultReserveBytes() + 1),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("the machine has")));
+  EXPECT_EQ(memory.committed_bytes(), 4096);
+}
+
+// Several that grow in turn cannot have their extents side by side.
+TEST(GrowingMappingTest, UsesFewMappingsWhereSeveralGrowInTurn) {
+  constexpr uint64_t kBytes = 64 * kMiB;
+  const std::shared_ptr<Arena> arena =
+      *Arena::Create({.page_size = PageSize::Base()});
+  const uint64_t before = arena->Query()->process_mappings;
+  std::vector<GrowingMapping> memories;
+  for (int i = 0; i < 4; ++i) {
+    memories.push_back(*GrowingMapping::Create({.arena = arena}));
+  }
+  for (uint64_t bytes = kMiB; bytes <= kBytes; bytes += kMiB) {
+    for (GrowingMapping& memory : memories) {
+      ASSERT_THAT(memory.Grow(bytes), IsOk());
+    }
+  }
+  const uint64_t used = arena->Query()->process_mappings - before;
+  EXPECT_LE(used, 4 * 28) << "32 extents of 2 MiB each were 148";
+  for (const GrowingMapping& memory : memories) {
+    EXPECT_LE(memory.committed_bytes(), kBytes + kBytes / 24);
+  }
 }
 
 TEST(GrowingMappingTest, HoldsNothingByDefault) {

@@ -108,8 +108,12 @@ TEST(MemfdTest, SealsDoWhatTheManualSays) {
 }
 
 TEST(MemfdTest, WithoutSealingNoSealCanBeAdded) {
-  Memfd memfd = *Memfd::Create({.allow_sealing = false});
-  EXPECT_FALSE(memfd.AddSeals(Seal::kShrink).ok());
+  for (const bool executable : {false, true}) {
+    Memfd memfd =
+        *Memfd::Create({.allow_sealing = false, .executable = executable});
+    EXPECT_EQ(*memfd.Seals() & Seal::kSeal, Seal::kSeal);
+    EXPECT_FALSE(memfd.AddSeals(Seal::kShrink).ok());
+  }
 }
 
 TEST(MemfdTest, CannotBeExecutedUnlessAsked) {
@@ -119,8 +123,11 @@ TEST(MemfdTest, CannotBeExecutedUnlessAsked) {
   if ((*plain.Seals() & Seal::kExec) == Seal::kNone) {
     GTEST_SKIP() << "this kernel has no MFD_NOEXEC_SEAL (6.3)";
   }
-  EXPECT_FALSE(plain.Query()->executable);
-  EXPECT_NE(fchmod(plain.fd(), 0700), 0);
+  const Memfd unsealable = *Memfd::Create({.allow_sealing = false});
+  for (const Memfd* memfd : {&std::as_const(plain), &unsealable}) {
+    EXPECT_FALSE(memfd->Query()->executable);
+    EXPECT_NE(fchmod(memfd->fd(), 0700), 0);
+  }
 }
 
 TEST(MemfdTest, AdoptRefusesWhatIsNoMemory) {
@@ -265,6 +272,11 @@ TEST(MemfdTest, LimitsAreErrorsNotSignals) {
     EXPECT_THAT(memfd.Reserve(1 << 20, 1), StatusIs(kRange));
     EXPECT_THAT(memfd.WriteAt(1 << 20, Bytes("x")), StatusIs(kRange));
     EXPECT_THAT(memfd.Resize(1 << 20), IsOk());
+  }
+  {
+    const ScopedRlimit limit(RLIMIT_FSIZE, 4096);
+    EXPECT_THAT(memfd.Reserve(65536, 8192), IsOk());
+    EXPECT_THAT(memfd.PunchHole(65536, 8192), IsOk());
   }
   const ScopedRlimit limit(RLIMIT_NOFILE, 3);
   EXPECT_THAT(Memfd::Create({}), StatusIs(absl::StatusCode::kResourceExhausted,

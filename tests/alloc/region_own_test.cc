@@ -8,12 +8,14 @@
 #include <functional>
 #include <memory>
 #include <new>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "doppel/alloc/region.h"
+#include "doppel/tests/support/child.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -144,6 +146,19 @@ TEST(RegionOwnDeathTest, AMarkThatWasGoneBehindIsRefused) {
   const Region::Mark stale = region.mark();
   region.Reset();
   EXPECT_DEATH(region.Rewind(stale), "");
+}
+
+TEST_F(RegionOwnTest, AForkedChildLeavesTheObjectsToTheParent) {
+  std::optional<Region> region = std::move(region_);
+  region->Own<Logged>(log_, 1);
+  const int status = testing::RunInChild([&] {
+    region.reset();
+    return static_cast<int>(log_.size());
+  });
+  EXPECT_TRUE(testing::Exited(status, 0));
+  EXPECT_THAT(log_, IsEmpty());
+  region.reset();
+  EXPECT_THAT(log_, ElementsAre(1));
 }
 
 }  // namespace

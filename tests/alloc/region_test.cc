@@ -132,6 +132,26 @@ TEST(RegionTest, ResetAndReleaseGivesPagesBack) {
   EXPECT_NE(region.Allocate(8 << 20), nullptr);
 }
 
+TEST(RegionTest, DeallocateStaysBehindMarks) {
+  Region region = Make();
+  void* const a = region.Allocate(64);
+  const Region::Mark mark = region.mark();
+  region.Deallocate(a, 64, 16);
+  EXPECT_EQ(region.used_bytes(), 64) << "the mark would point past the end";
+  void* const b = region.Allocate(64);
+  region.Deallocate(b, 64, 16);
+  EXPECT_EQ(region.used_bytes(), 64);
+  (void)region.Allocate(1);
+  region.Rewind(mark);
+  EXPECT_EQ(region.used_bytes(), 64);
+  region.Deallocate(a, 64, 16);
+  EXPECT_EQ(region.used_bytes(), 64) << "the mark may be used again";
+  region.Reset();
+  void* const c = region.Allocate(64);
+  region.Deallocate(c, 64, 16);
+  EXPECT_EQ(region.used_bytes(), 0);
+}
+
 TEST(RegionTest, DeallocateTakesTheNewestOnly) {
   Region region = Make();
   void* a = region.Allocate(64, 16);

@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "doppel/containers/spsc_ring.h"
+#include "doppel/tests/support/child.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -262,6 +263,24 @@ TEST(SpscRingObjects, OverAlignedItems) {
     ASSERT_EQ(item->number, i);
     reader.pop();
   }
+}
+
+// Says in its own memory when it is destroyed.
+struct Marked {
+  ~Marked() { alive = false; }
+  volatile bool alive = true;
+};
+
+TEST(SpscRingObjectsTest, AForkedChildLeavesTheItemsToTheParent) {
+  std::optional<SpscRing<Marked>> ring = MakeRing<Marked>();
+  auto writer = ring->writer();
+  ASSERT_TRUE(writer.emplace());
+  const int status = testing::RunInChild([&] {
+    ring.reset();  // With a handle that lives, as at any moment of a server.
+    return 0;
+  });
+  EXPECT_TRUE(testing::Exited(status, 0));
+  EXPECT_TRUE(ring->reader().front()->alive);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include <memory>
 #include <new>
 #include <numeric>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -20,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "doppel/tests/support/child.h"
 #include "doppel/tests/support/fault_plan.h"
 #include "doppel/tests/support/leak_check.h"
 #include "doppel/tests/support/status_matchers.h"
@@ -336,6 +338,23 @@ TEST(VectorDeathTest, AddressSanitizerSeesTheUnusedTail) {
   EXPECT_DEATH(*past = 1, "use-after-poison");
 }
 #endif
+
+// Says in its own memory when it is destroyed.
+struct Marked {
+  ~Marked() { alive = false; }
+  volatile bool alive = true;
+};
+
+TEST(VectorTest, AForkedChildLeavesTheElementsToTheParent) {
+  std::optional<Vector<Marked>> v(std::in_place);
+  v->emplace_back();
+  const int status = testing::RunInChild([&] {
+    v.reset();
+    return 0;
+  });
+  EXPECT_TRUE(testing::Exited(status, 0));
+  EXPECT_TRUE(v->front().alive);
+}
 
 }  // namespace
 }  // namespace doppel

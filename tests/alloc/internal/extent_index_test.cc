@@ -46,8 +46,16 @@ struct Model {
   }
 };
 
-TEST(ExtentIndexTest, TouchingRunsAreOne) {
-  ExtentIndex index;
+class ExtentIndexTest : public ::testing::Test {
+ protected:
+  // As many as a test of this file ever has.
+  void SetUp() override { ASSERT_TRUE(stock_.Fill(200)); }
+
+  ExtentIndex::Stock stock_;
+};
+
+TEST_F(ExtentIndexTest, TouchingRunsAreOne) {
+  ExtentIndex index(&stock_);
   index.Insert(0, 4);
   index.Insert(8, 4);
   EXPECT_EQ(index.runs(), 2);
@@ -58,8 +66,8 @@ TEST(ExtentIndexTest, TouchingRunsAreOne) {
   EXPECT_EQ(index.runs(), 0);
 }
 
-TEST(ExtentIndexTest, TakesTheSmallestThatFitsAtItsAlignment) {
-  ExtentIndex index;
+TEST_F(ExtentIndexTest, TakesTheSmallestThatFitsAtItsAlignment) {
+  ExtentIndex index(&stock_);
   index.Insert(3, 10);
   index.Insert(20, 5);
   index.Insert(40, 6);
@@ -69,8 +77,8 @@ TEST(ExtentIndexTest, TakesTheSmallestThatFitsAtItsAlignment) {
   EXPECT_EQ(index.TakeBestFit(6, 1), std::nullopt);
 }
 
-TEST(ExtentIndexTest, FindsTheRunThatEndsSomewhere) {
-  ExtentIndex index;
+TEST_F(ExtentIndexTest, FindsTheRunThatEndsSomewhere) {
+  ExtentIndex index(&stock_);
   EXPECT_EQ(index.RunEndingAt(10), 10);
   index.Insert(4, 6);
   EXPECT_EQ(index.RunEndingAt(10), 4);
@@ -80,8 +88,8 @@ TEST(ExtentIndexTest, FindsTheRunThatEndsSomewhere) {
   EXPECT_EQ(index.RunEndingAt(6), 4);
 }
 
-TEST(ExtentIndexTest, TakesFromTheEndOfTheLargest) {
-  ExtentIndex index;
+TEST_F(ExtentIndexTest, TakesFromTheEndOfTheLargest) {
+  ExtentIndex index(&stock_);
   EXPECT_EQ(index.TakeFromLargest(1), std::nullopt);
   index.Insert(0, 4);
   index.Insert(10, 8);
@@ -95,9 +103,9 @@ TEST(ExtentIndexTest, TakesFromTheEndOfTheLargest) {
   EXPECT_EQ(whole->size_bytes, 5);
 }
 
-TEST(ExtentIndexTest, AgreesWithBruteForce) {
+TEST_F(ExtentIndexTest, AgreesWithBruteForce) {
   std::mt19937 random(11);
-  ExtentIndex index;
+  ExtentIndex index(&stock_);
   Model model;
   for (int64_t i = 0; i < Scaled(20'000, 2'000'000); ++i) {
     const uint64_t size = random() % 12 + 1;
@@ -131,7 +139,45 @@ TEST(ExtentIndexTest, AgreesWithBruteForce) {
     for (const Model::Run& run : runs) total += run.size;
     ASSERT_EQ(index.runs(), runs.size());
     ASSERT_EQ(index.total_bytes(), total);
+    ASSERT_EQ(index.runs() + stock_.size(), 200) << "nothing from the heap";
   }
+}
+
+TEST_F(ExtentIndexTest, AnInsertionTakesOneOfTheStockAtMost) {
+  ExtentIndex::Stock stock;
+  ASSERT_TRUE(stock.Fill(3));
+  ExtentIndex index(&stock);
+  index.Insert(0, 4);
+  index.Insert(8, 4);
+  EXPECT_EQ(stock.size(), 1);
+  index.Insert(4, 4);  // Joins the two.
+  EXPECT_EQ(stock.size(), 2);
+  EXPECT_EQ(index.TakeBestFit(4, 8), 0);
+  EXPECT_EQ(stock.size(), 2) << "the rest stands where the run stood";
+  index.TakeAt(6, 2);  // From the middle.
+  EXPECT_EQ(stock.size(), 1);
+  EXPECT_EQ(index.TakeFromLargest(4)->offset_bytes, 8);
+  EXPECT_EQ(stock.size(), 2);
+}
+
+TEST_F(ExtentIndexTest, IndexesShareAStock) {
+  ExtentIndex::Stock stock;
+  ASSERT_TRUE(stock.Fill(1));
+  ExtentIndex from(&stock);
+  ExtentIndex to(&stock);
+  from.Insert(0, 4);
+  for (int i = 0; i < 3; ++i) {
+    const auto there = from.TakeFromLargest(100);
+    to.Insert(there->offset_bytes, there->size_bytes);
+    const auto back = to.TakeFromLargest(100);
+    from.Insert(back->offset_bytes, back->size_bytes);
+  }
+  EXPECT_EQ(stock.size(), 0);
+  EXPECT_EQ(from.total_bytes(), 4);
+  EXPECT_EQ(to.runs(), 0);
+  ASSERT_TRUE(stock.Fill(10));
+  stock.ShrinkTo(4);
+  EXPECT_EQ(stock.size(), 4);
 }
 
 }  // namespace
