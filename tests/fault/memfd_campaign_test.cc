@@ -267,8 +267,21 @@ TEST(MemfdCampaignTest, Receive) {
   EXPECT_GT(faults, 0);
 }
 
+// The limit is on growth, so shrinking does without getrlimit(2).
+TEST(MemfdCampaignTest, Shrink) {
+  const int faults = FailEachCall(
+      MakeFile, [](File& file) { return file.memfd.Resize(4096); }, kFailed,
+      [](const File& file, const absl::Status& shrunk) {
+        if (shrunk.ok()) {
+          EXPECT_EQ(file.memfd.Query()->size_bytes, 4096);
+        } else {
+          EXPECT_TRUE(Take(file.memfd) == file.before);
+        }
+      });
+  EXPECT_GT(faults, 0);
+}
+
 TEST(MemfdCampaignTest, SizeAndPages) {
-  ExpectEachFaultIsAnError([](Memfd& file) { return file.Resize(4096); });
   ExpectEachFaultIsAnError([](Memfd& file) { return file.Resize(1 << 20); });
   ExpectEachFaultIsAnError(
       [](Memfd& file) { return file.Reserve(4096, kFileBytes); });

@@ -30,7 +30,7 @@ constexpr auto kFailed = [](const auto& outcome) { return !outcome.ok(); };
 // The state of operations that need none.
 struct Nothing {};
 constexpr auto kNothing = [] {
-  // Read once in a process's life: not among the calls of what is tested.
+  // Read once in a process's life: first_use_campaign_test.cc fails those calls.
   (void)TransparentPageBytes();
   return Nothing{};
 };
@@ -130,6 +130,11 @@ TEST(PageSizeCampaignTest, QueryResidency) {
     {
       const testing::FaultPlan plan(fault);
       residency = QueryResidency(here, sizeof(here));
+      EXPECT_TRUE(plan.fired());
+      if (fault.interrupts()) {
+        EXPECT_TRUE(plan.repeated());
+        EXPECT_THAT(residency, IsOk());
+      }
     }
     EXPECT_TRUE(before.Unchanged());
     // Without PAGEMAP_SCAN the figures are those of smaps; without smaps, none.

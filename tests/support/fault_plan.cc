@@ -46,7 +46,7 @@ std::span<const int> ErrnosOf(Call call) {
   static constexpr int kMunmap[] = {EINVAL, ENOMEM};
   static constexpr int kMprotect[] = {EACCES, EINVAL, ENOMEM};
   static constexpr int kMremap[] = {EAGAIN, EINVAL, ENOMEM};
-  static constexpr int kMadvise[] = {EACCES, EAGAIN, EBUSY, EINVAL,
+  static constexpr int kMadvise[] = {EACCES, EAGAIN, EBUSY, EFAULT,   EINVAL,
                                      EIO,    ENOMEM, EPERM, EHWPOISON};
   static constexpr int kMlock[] = {EAGAIN, EINVAL, ENOMEM, EPERM};
   static constexpr int kMunlock[] = {EAGAIN, EINVAL, ENOMEM};
@@ -123,6 +123,10 @@ FaultPlan::FaultPlan(const Fault& fault)
 FaultPlan::~FaultPlan() { SetFaultHook(before_); }
 
 int FaultPlan::ErrnoFor(Call call) {
+  if (fired_) {
+    int none = kNone;
+    next_.compare_exchange_strong(none, static_cast<int>(call));
+  }
   if (call != fault_.call) return 0;
   const int nth = ++calls_;
   if (nth != fault_.nth && !(fault_.sticky && nth > fault_.nth)) return 0;
@@ -145,6 +149,16 @@ int CallCounter::total() const {
   return total;
 }
 
+std::vector<Fault> FaultsOf(Call call, int nth) {
+  // Never for ever: a call that is always interrupted is always repeated.
+  std::vector<Fault> faults = {{call, nth, EINTR, /*sticky=*/false}};
+  for (const int error : ErrnosOf(call)) {
+    faults.push_back({call, nth, error, /*sticky=*/false});
+    faults.push_back({call, nth, error, /*sticky=*/true});
+  }
+  return faults;
+}
+
 std::vector<Fault> FaultsFor(const CallCounter& counter, int calls_each) {
   std::vector<Fault> faults;
   for (int i = 0; i < kCalls; ++i) {
@@ -152,10 +166,8 @@ std::vector<Fault> FaultsFor(const CallCounter& counter, int calls_each) {
     const int count = counter.count(call);
     for (int nth = 1; nth <= count; ++nth) {
       if (nth >= calls_each && nth != count) continue;
-      for (const int error : ErrnosOf(call)) {
-        faults.push_back({call, nth, error, /*sticky=*/false});
-        faults.push_back({call, nth, error, /*sticky=*/true});
-      }
+      const std::vector<Fault> more = FaultsOf(call, nth);
+      faults.insert(faults.end(), more.begin(), more.end());
     }
   }
   return faults;

@@ -54,6 +54,12 @@ void Compare(const std::vector<std::string>& before,
   }
 }
 
+::testing::AssertionResult Result(const std::vector<std::string>& report) {
+  if (report.empty()) return ::testing::AssertionSuccess();
+  return ::testing::AssertionFailure() << "not as before:\n"
+                                       << absl::StrJoin(report, "\n");
+}
+
 }  // namespace
 
 std::vector<std::string> OpenDescriptors() {
@@ -96,9 +102,13 @@ LeakCheck::LeakCheck()
   std::vector<std::string> report;
   Compare(descriptors_, OpenDescriptors(), report);
   Compare(mappings_, DoppelMappings(), report);
-  if (report.empty()) return ::testing::AssertionSuccess();
-  return ::testing::AssertionFailure() << "not as before:\n"
-                                       << absl::StrJoin(report, "\n");
+  return Result(report);
+}
+
+::testing::AssertionResult LeakCheck::DescriptorsUnchanged() const {
+  std::vector<std::string> report;
+  Compare(descriptors_, OpenDescriptors(), report);
+  return Result(report);
 }
 
 }  // namespace doppel::testing

@@ -42,6 +42,8 @@ class LeakCheck {
 
   // Success if descriptors and mappings are the ones that the constructor saw.
   ::testing::AssertionResult Unchanged() const;
+  // The same of descriptors only.
+  ::testing::AssertionResult DescriptorsUnchanged() const;
 
  private:
   std::vector<std::string> descriptors_;
