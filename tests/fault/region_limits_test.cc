@@ -5,7 +5,6 @@
 // goes on when the limit is gone.
 
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <cstdint>
 #include <cstring>
@@ -139,15 +138,13 @@ TEST(RegionLimitsTest, AddressSpace) {
 
 TEST(RegionLimitsTest, LockedMemory) {
   const int status = testing::RunInChild([] {
-    // Root may lock more than the limit, unless it gives that right up.
-    if (geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0)) return 77;
+    if (!testing::DropLockPrivilege()) return 3;
     const auto arena = BaseArena({.lock = true});
     const ScopedRlimit limit(RLIMIT_MEMLOCK, 0);
     Region region = *Region::Create({.arena = arena, .reserve_bytes = kMiB});
     if (region.Allocate(kMiB / 2) != nullptr) return 1;
     return region.last_error().ok() ? 2 : 0;
   });
-  if (testing::Exited(status, 77)) GTEST_SKIP() << "cannot drop privileges";
   EXPECT_TRUE(testing::Exited(status, 0)) << "wait status " << status;
 }
 

@@ -3,7 +3,9 @@
 #include "doppel/tests/support/child.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -45,6 +47,17 @@ bool Faults(const volatile void* byte) {
     return 0;
   });
   return DiedOf(status, SIGSEGV) || DiedOf(status, SIGBUS);
+}
+
+bool DropLockPrivilege() {
+  // Not setuid(2): /proc/self would be root's from then on.
+  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {};
+  if (syscall(SYS_capget, &header, sets) != 0) return false;
+  __user_cap_data_struct& set = sets[CAP_TO_INDEX(CAP_IPC_LOCK)];
+  set.effective &= ~CAP_TO_MASK(CAP_IPC_LOCK);
+  set.permitted &= ~CAP_TO_MASK(CAP_IPC_LOCK);
+  return syscall(SYS_capset, &header, sets) == 0;
 }
 
 }  // namespace doppel::testing

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Runs a function in a forked child, for what would end or change the process:
-// signals, resource limits, fork policies.
+// signals, resource limits, privileges, fork policies.
 //
 // Invariants:
 //   1. The child never returns into the test: it ends by _exit or by a signal.
@@ -33,6 +33,10 @@ bool DiedOf(int wait_status, int signal);
 
 // Whether touching the byte faults (SIGSEGV or SIGBUS), found out in a child.
 bool Faults(const volatile void* byte);
+
+// Makes RLIMIT_MEMLOCK bind root too: gives up CAP_IPC_LOCK (capabilities(7)), for
+// good, so in a child. True if the process has it no longer.
+bool DropLockPrivilege();
 
 }  // namespace doppel::testing
 
