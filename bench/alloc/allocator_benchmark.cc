@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Node containers built and destroyed, and the words of real text counted, over
-// std::allocator (whichever malloc the process has), doppel's, and std::pmr's.
+// Node containers built and destroyed, and real text split into words that are
+// counted, over std::allocator (whichever malloc the process has), doppel's, and
+// std::pmr's.
 
 #include <cstddef>
 #include <cstdint>
@@ -86,8 +87,12 @@ const std::vector<uint64_t>& Keys(size_t count) {
   return keys;
 }
 
+// More than any of the containers needs an element while it grows.
+constexpr size_t kWarmBytesAnElement = 128;
+
 template <class Source>
 void BuildList(benchmark::State& state, size_t count) {
+  bench::WarmHostMemory(count * kWarmBytesAnElement);
   Source source;
   for (auto _ : state) {
     {
@@ -103,8 +108,9 @@ void BuildList(benchmark::State& state, size_t count) {
 
 template <class Map, class Source>
 void BuildMap(benchmark::State& state, size_t count) {
-  Source source;
   const std::vector<uint64_t>& keys = Keys(count);
+  bench::WarmHostMemory(count * kWarmBytesAnElement);
+  Source source;
   for (auto _ : state) {
     {
       Map map(source.template Get<Pair>());
@@ -166,13 +172,12 @@ void CountWords(benchmark::State& state) {
     state.SkipWithError("DOPPEL_BENCH_TEXT names no text");
     return;
   }
-  static const auto& words =
-      *new std::vector<absl::string_view>(bench::Words(bench::Corpus()));
+  bench::WarmHostMemory(4 * text.size());
   Source source;
   for (auto _ : state) {
     {
       Map counts(source.template Get<WordPair<Source>>());
-      for (const absl::string_view word : words) {
+      for (const absl::string_view word : bench::Words(text)) {
         ++counts[Word<Source>(word.data(), word.size(),
                               source.template Get<char>())];
       }

@@ -12,7 +12,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
@@ -64,17 +63,6 @@ const std::string& Corpus() {
     return std::string(std::istreambuf_iterator<char>(file), {});
   }());
   return text;
-}
-
-std::vector<absl::string_view> Words(absl::string_view text) {
-  std::vector<absl::string_view> words;
-  size_t begin = 0;
-  for (size_t i = 0; i <= text.size(); ++i) {
-    if (i < text.size() && absl::ascii_isalpha(text[i])) continue;
-    if (i > begin) words.push_back(text.substr(begin, i - begin));
-    begin = i + 1;
-  }
-  return words;
 }
 
 void WarmHostMemory(size_t bytes) {

@@ -19,11 +19,25 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <vector>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 
 namespace doppel::bench {
+namespace internal {
+
+// A delimiter of absl::StrSplit: every run of what is no letter.
+struct NonLetters {
+  absl::string_view Find(absl::string_view text, size_t from) const {
+    while (from < text.size() && absl::ascii_isalpha(text[from])) ++from;
+    size_t end = from;
+    while (end < text.size() && !absl::ascii_isalpha(text[end])) ++end;
+    return text.substr(from, end - from);
+  }
+};
+
+}  // namespace internal
 
 // Binds the calling thread to the n-th processor that the process may use, modulo
 // their number (sched_setaffinity(2)).
@@ -32,8 +46,11 @@ bool PinThread(int nth);
 // The text of DOPPEL_BENCH_TEXT, read once; empty without it.
 const std::string& Corpus();
 
-// Runs of letters, in order.
-std::vector<absl::string_view> Words(absl::string_view text);
+// The runs of letters, in order: a range of views, found as it is walked. It makes
+// no allocation, so the walk can be a part of what is measured.
+inline auto Words(absl::string_view text) {
+  return absl::StrSplit(text, internal::NonLetters(), absl::SkipEmpty());
+}
 
 // Touches and frees `bytes` of memory. A hypervisor takes free memory from its guest
 // (free page reporting) and gives it again at the first touch, at a cost that falls
