@@ -36,8 +36,7 @@ class VectorStorage {
   explicit VectorStorage(GrowingMapping::Options options)
       : options_(std::move(options)) {}
   // `other` keeps its options, so that it can grow again.
-  VectorStorage(VectorStorage&& other) noexcept
-      : options_(other.options_), memory_(std::move(other.memory_)) {}
+  VectorStorage(VectorStorage&& other) noexcept { *this = std::move(other); }
   VectorStorage& operator=(VectorStorage&& other) noexcept {
     options_ = other.options_;
     memory_ = std::move(other.memory_);
