@@ -8,14 +8,10 @@
 #include <array>
 #include <cstdint>
 #include <optional>
-#include <string>
-#include <vector>
 
 #include "absl/cleanup/cleanup.h"
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/string_view.h"
 #include "doppel/alloc/internal/linux_abi.h"
+#include "doppel/alloc/internal/smaps.h"
 #include "doppel/alloc/internal/sys.h"
 #include "doppel/alloc/page_size.h"
 
@@ -36,68 +32,19 @@ uint64_t Overlap(const Range& a, const Range& b) {
   return begin < end ? end - begin : 0;
 }
 
-// "7f00-7f10 rw-s ...": the head line of a mapping in smaps (proc(5)).
-std::optional<Range> ParseHead(absl::string_view line) {
-  const std::vector<absl::string_view> ends =
-      absl::StrSplit(line.substr(0, line.find(' ')), '-');
-  Range range = {};
-  if (ends.size() == 2 && absl::SimpleHexAtoi(ends[0], &range.begin) &&
-      absl::SimpleHexAtoi(ends[1], &range.end)) {
-    return range;
-  }
-  return std::nullopt;
-}
-
-// "Pss:   12 kB" of smaps.
-struct Field {
-  absl::string_view name;
-  uint64_t bytes = 0;
-};
-
-std::optional<Field> ParseField(absl::string_view line) {
-  const std::vector<absl::string_view> words =
-      absl::StrSplit(line, ' ', absl::SkipEmpty());
-  Field field;
-  if (words.size() != 3 || words[2] != "kB" ||
-      !absl::SimpleAtoi(words[1], &field.bytes)) {
-    return std::nullopt;
-  }
-  field.name = words[0];
-  field.bytes <<= 10;
-  return field;
-}
-
-// One mapping's field. hugetlb pages are in no other field than their own.
-void Add(const Field& field, Residency& sum) {
-  if (field.name == "Rss:") sum.resident_bytes += field.bytes;
-  if (field.name == "Pss:") sum.proportional_bytes += field.bytes;
-  if (field.name == "Swap:") sum.swapped_bytes += field.bytes;
-  if (field.name == "AnonHugePages:" || field.name == "ShmemPmdMapped:" ||
-      field.name == "FilePmdMapped:") {
-    sum.huge_bytes += field.bytes;
-  }
-  if (field.name == "Shared_Hugetlb:" || field.name == "Private_Hugetlb:") {
-    sum.huge_bytes += field.bytes;
-    sum.resident_bytes += field.bytes;
-    sum.proportional_bytes += field.bytes;
-  }
-}
-
 absl::StatusOr<Residency> FromSmaps(const Range& range) {
-  absl::StatusOr<std::string> text =
-      internal::sys::ReadFile("/proc/self/smaps");
-  if (!text.ok()) return text.status();
+  absl::StatusOr<internal::Smaps> smaps = internal::Smaps::Read();
+  if (!smaps.ok()) return smaps.status();
   Residency sum;
-  bool inside = false;
-  for (const absl::string_view line : absl::StrSplit(*text, '\n')) {
-    if (const std::optional<Range> head = ParseHead(line)) {
-      const uint64_t bytes = Overlap(*head, range);
-      inside = bytes > 0;
-      sum.mapped_bytes += bytes;
-    } else if (const std::optional<Field> field = ParseField(line);
-               inside && field) {
-      Add(*field, sum);
-    }
+  while (const std::optional<internal::Smaps::Mapping> mapping =
+             smaps->Next()) {
+    const uint64_t bytes = Overlap({mapping->begin, mapping->end}, range);
+    if (bytes == 0) continue;
+    sum.mapped_bytes += bytes;
+    sum.resident_bytes += mapping->resident_bytes;
+    sum.huge_bytes += mapping->huge_bytes;
+    sum.proportional_bytes += mapping->proportional_bytes;
+    sum.swapped_bytes += mapping->swapped_bytes;
   }
   return sum;
 }
