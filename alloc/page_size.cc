@@ -13,9 +13,11 @@
 #include <vector>
 
 #include "absl/numeric/bits.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
 #include "doppel/alloc/internal/linux_abi.h"
 #include "doppel/alloc/internal/sys.h"
 
@@ -67,31 +69,85 @@ absl::StatusOr<PageGrant> GrantHugetlb(PageSize asked, PageSize size,
   const uint64_t wanted_pages = std::max<uint64_t>(
       1, expected_bytes / pool->page_bytes +
              (expected_bytes % pool->page_bytes != 0 ? 1 : 0));
-  if (pool->available_pages() < wanted_pages) {
+  // Pages to be added are for those who insist on the size: whoever takes what he can
+  // get must not find out later that the kernel has none.
+  const uint64_t addable_pages = asked == size ? pool->addable_pages() : 0;
+  if (pool->available_pages() + addable_pages < wanted_pages) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "the hugetlb pool of ", FormatBytes(pool->page_bytes), " pages has ",
-        pool->available_pages(), " of ", pool->total_pages, " free, ",
-        wanted_pages,
+        pool->available_pages(), " of ", pool->total_pages, " free and ",
+        addable_pages, " more by overcommit, ", wanted_pages,
         " wanted; raise vm.nr_hugepages or ask for PageSize::BestAvailable"));
   }
   return PageGrant{asked, size, pool->page_bytes, ""};
 }
 
-PageGrant GrantTransparent(PageSize asked, std::string reason) {
-  PageGrant grant{asked, PageSize::Transparent(), BasePageBytes(),
-                  std::move(reason)};
-  if (TransparentPageBytes() == 0) {
-    grant.granted = PageSize::Base();
-    absl::StrAppend(&grant.reason, grant.reason.empty() ? "" : "; ",
-                    "the kernel was built without transparent huge pages");
+// What the kernel does about transparent pages in memfds.
+struct Transparent {
+  uint64_t unit_bytes;  // 0: it has none.
+  bool collapses;       // Has MADV_COLLAPSE, whatever shmem_enabled says.
+};
+
+Transparent ReadTransparent() {
+  // Only an answer is kept: one that could not be read may be there next time.
+  constexpr uint64_t kUnknown = UINT64_MAX;
+  static constinit std::atomic<uint64_t> known_bytes{kUnknown};
+  static constinit std::atomic<bool> known_collapses{false};
+  uint64_t bytes = known_bytes.load(std::memory_order_acquire);
+  if (bytes != kUnknown) {
+    return {bytes, known_collapses.load(std::memory_order_relaxed)};
   }
-  return grant;
+  const absl::StatusOr<uint64_t> read =
+      ReadNumber("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size");
+  // For no range at all madvise(2) only says whether it knows the advice.
+  const absl::Status collapse =
+      internal::sys::Madvise(nullptr, 0, internal::kMadvCollapse);
+  bytes = read.value_or(0);
+  const bool collapses = !absl::IsInvalidArgument(collapse);
+  if ((read.ok() || absl::IsNotFound(read.status())) &&
+      (collapse.ok() || !collapses)) {
+    known_collapses.store(collapses, std::memory_order_relaxed);
+    known_bytes.store(bytes, std::memory_order_release);
+  }
+  return {bytes, collapses};
 }
 
-PageGrant GrantBest(uint64_t expected_bytes) {
+// Why memfds get no huge pages; empty if they do.
+std::string NoTransparentReason() {
+  const Transparent transparent = ReadTransparent();
+  if (transparent.unit_bytes == 0) {
+    return "the kernel was built without transparent huge pages";
+  }
+  if (transparent.collapses) return "";
+  // "always within_size advise [never] deny force": the choice is in brackets.
+  constexpr char kChoice[] =
+      "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+  const absl::StatusOr<std::string> choices = ReadFile(kChoice);
+  if (!choices.ok() || (!absl::StrContains(*choices, "[never]") &&
+                        !absl::StrContains(*choices, "[deny]"))) {
+    return "";
+  }
+  return absl::StrCat("the kernel has no MADV_COLLAPSE (Linux 6.1), and ",
+                      kChoice,
+                      " forbids huge pages in memfds; set it to advise");
+}
+
+PageGrant GrantTransparent(PageSize asked, std::string reason) {
+  const std::string lacking = NoTransparentReason();
+  if (lacking.empty()) {
+    return {asked, PageSize::Transparent(), BasePageBytes(), std::move(reason)};
+  }
+  absl::StrAppend(&reason, reason.empty() ? "" : "; ", lacking);
+  return {asked, PageSize::Base(), BasePageBytes(), std::move(reason)};
+}
+
+// The best of what has pages of less than `below_bytes`; `passed_over` says why not
+// the larger ones.
+PageGrant GrantBest(uint64_t expected_bytes, uint64_t below_bytes,
+                    std::vector<std::string> passed_over) {
   const PageSize asked = PageSize::BestAvailable();
-  std::vector<std::string> passed_over;
   for (const PageSize size : {PageSize::Huge1GiB(), PageSize::Huge2MiB()}) {
+    if (size.hugetlb_bytes() >= below_bytes) continue;
     if (expected_bytes < size.hugetlb_bytes()) {
       passed_over.push_back(absl::StrCat(
           size.ToString(), ": ",
@@ -131,12 +187,6 @@ unsigned PageSize::MemfdFlags() const {
                            << internal::kHugeShift;
 }
 
-unsigned PageSize::MmapFlags() const {
-  if (!is_hugetlb()) return 0;
-  return MAP_HUGETLB | static_cast<unsigned>(absl::countr_zero(hugetlb_bytes_))
-                           << internal::kHugeShift;
-}
-
 std::string PageSize::ToString() const {
   switch (kind_) {
     case Kind::kBase:
@@ -167,20 +217,7 @@ uint64_t BasePageBytes() {
   return bytes;
 }
 
-uint64_t TransparentPageBytes() {
-  // Only an answer is kept: one that could not be read may be there next time.
-  constexpr uint64_t kUnknown = UINT64_MAX;
-  static constinit std::atomic<uint64_t> known{kUnknown};
-  uint64_t bytes = known.load(std::memory_order_relaxed);
-  if (bytes != kUnknown) return bytes;
-  const absl::StatusOr<uint64_t> read =
-      ReadNumber("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size");
-  bytes = read.value_or(0);
-  if (read.ok() || absl::IsNotFound(read.status())) {
-    known.store(bytes, std::memory_order_relaxed);
-  }
-  return bytes;
-}
+uint64_t TransparentPageBytes() { return ReadTransparent().unit_bytes; }
 
 absl::StatusOr<std::vector<HugetlbPool>> HugetlbPools() {
   std::vector<HugetlbPool> pools;
@@ -227,9 +264,18 @@ absl::StatusOr<PageGrant> GrantPageSize(PageSize asked,
     case PageSize::Kind::kHugetlb:
       return GrantHugetlb(asked, asked, expected_bytes);
     case PageSize::Kind::kBestAvailable:
-      return GrantBest(expected_bytes);
+      return GrantBest(expected_bytes, UINT64_MAX, {});
   }
   return absl::InvalidArgumentError("not a kind of page size");
+}
+
+PageGrant GrantNextBest(const PageGrant& refused, absl::string_view why,
+                        uint64_t expected_bytes) {
+  std::vector<std::string> passed_over;
+  if (!refused.reason.empty()) passed_over.push_back(refused.reason);
+  passed_over.push_back(absl::StrCat(refused.granted.ToString(), ": ", why));
+  return GrantBest(expected_bytes, refused.granted.hugetlb_bytes(),
+                   std::move(passed_over));
 }
 
 }  // namespace doppel

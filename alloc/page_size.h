@@ -6,9 +6,10 @@
 //   asked            granted                                 needs
 //   --------------   -------------------------------------   --------------------
 //   Base             base pages (4 KiB on x86-64)            nothing
-//   Transparent      base pages that the kernel joins into   nothing: MADV_COLLAPSE
-//                    2 MiB ones; base where it has none      (6.1), or shmem_enabled
+//   Transparent      base pages that the kernel joins into   MADV_COLLAPSE (6.1) or
+//                    2 MiB ones; base where it would not     shmem_enabled: no rights
 //   Huge(bytes)      hugetlb pages of just that size         a pool, vm.nr_hugepages
+//                                                            or the overcommit figure
 //   BestAvailable    1 GiB > 2 MiB hugetlb > Transparent     nothing
 //                    > Base, the first that can be had
 //
@@ -40,6 +41,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 namespace doppel {
 
@@ -81,10 +83,8 @@ class PageSize {
   // 0 unless is_hugetlb().
   constexpr uint64_t hugetlb_bytes() const { return hugetlb_bytes_; }
 
-  // What memfd_create(2) and mmap(2) take: MFD_HUGETLB or MAP_HUGETLB with the
-  // size; 0 unless is_hugetlb().
+  // What memfd_create(2) takes: MFD_HUGETLB with the size; 0 unless is_hugetlb().
   unsigned MemfdFlags() const;
-  unsigned MmapFlags() const;
 
   // "base", "transparent", "hugetlb 2 MiB", "best available".
   std::string ToString() const;
@@ -118,10 +118,14 @@ struct HugetlbPool {
   uint64_t surplus_pages = 0;     // Above the size that was configured.
   uint64_t overcommit_pages = 0;  // How many surplus ones there may be.
 
-  // Pages that can be had now: free and not promised. Surplus pages that the
-  // kernel may add are not counted: it may fail to find them.
+  // Pages that can be had now: free and not promised.
   uint64_t available_pages() const {
     return free_pages > reserved_pages ? free_pages - reserved_pages : 0;
+  }
+  // Surplus pages that the kernel may add; it may fail to find them.
+  uint64_t addable_pages() const {
+    return overcommit_pages > surplus_pages ? overcommit_pages - surplus_pages
+                                            : 0;
   }
 };
 
@@ -145,17 +149,24 @@ struct PageGrant {
 
 // Decides on pages for `expected_bytes` of memory; 0 if that is not known.
 //   Base: always granted.
-//   Transparent: granted where the kernel has them, else Base.
+//   Transparent: granted where the kernel has them and joins them in memfds: with
+//     MADV_COLLAPSE, else unless shmem_enabled is never or deny. Otherwise Base.
 //   Huge: granted when the pool has room for expected_bytes (at least for one
-//     page); otherwise NotFound or ResourceExhausted, with the pool's figures.
+//     page), with the pages that the kernel may add to it; otherwise NotFound or
+//     ResourceExhausted, with the pool's figures.
 //   BestAvailable: the first of 1 GiB hugetlb, 2 MiB hugetlb, transparent, base
 //     that can be had. A hugetlb pool is taken only for an expected_bytes of a page
-//     and more that fits into it: a pool is a common good, not to be drained by a
-//     caller who cannot say what he needs.
-// A pool may be emptied by others between the grant and its use; whoever then
-// reserves pages gets the error.
+//     and more that fits into what is free in it: a pool is a common good, not to be
+//     drained by a caller who cannot say what he needs.
+// A pool may be emptied by others between the grant and its use, and the kernel may
+// not find the pages to add; whoever then reserves pages gets the error.
 absl::StatusOr<PageGrant> GrantPageSize(PageSize asked,
                                         uint64_t expected_bytes);
+
+// What BestAvailable comes to where the hugetlb pages that it was granted proved to
+// be of no use, and `why`. REQUIRES: refused.granted.is_hugetlb().
+PageGrant GrantNextBest(const PageGrant& refused, absl::string_view why,
+                        uint64_t expected_bytes);
 
 // What really backs a range of addresses. All in bytes.
 struct Residency {
@@ -170,7 +181,8 @@ struct Residency {
 // are exact for the range where the kernel has PAGEMAP_SCAN (6.7); before that, and
 // for proportional_bytes always, whole mappings of /proc/self/smaps that overlap the
 // range are counted. Two aliases of a page are two resident pages, but one in
-// proportional_bytes. Cost: linear in the process's mappings.
+// proportional_bytes. Cost: linear in the process's mappings and in the pages that
+// they have.
 absl::StatusOr<Residency> QueryResidency(const void* begin, size_t bytes);
 
 }  // namespace doppel

@@ -32,11 +32,10 @@ TEST(PageSizeTest, NamesEverySizeThatTheKernelCanName) {
   for (size_t i = 0; i < kHugetlbSizes.size(); ++i) {
     const PageSize size = *PageSize::Huge(kHugetlbSizes[i]);
     EXPECT_EQ(size.MemfdFlags(), MFD_HUGETLB | kernel[i]);
-    EXPECT_EQ(size.MmapFlags(), MAP_HUGETLB | kernel[i]);
     EXPECT_EQ(size.hugetlb_bytes(), kHugetlbSizes[i]);
   }
   EXPECT_EQ(PageSize::Base().MemfdFlags(), 0);
-  EXPECT_EQ(PageSize::Transparent().MmapFlags(), 0);
+  EXPECT_EQ(PageSize::Transparent().MemfdFlags(), 0);
 }
 
 TEST(PageSizeTest, RefusesSizesThatNothingCanName) {
@@ -67,6 +66,12 @@ TEST(PageSizeTest, PoolsAddUp) {
   }
   EXPECT_EQ(
       (HugetlbPool{.free_pages = 2, .reserved_pages = 3}).available_pages(), 0);
+  EXPECT_EQ(
+      (HugetlbPool{.surplus_pages = 2, .overcommit_pages = 5}).addable_pages(),
+      3);
+  EXPECT_EQ(
+      (HugetlbPool{.surplus_pages = 2, .overcommit_pages = 0}).addable_pages(),
+      0);
 }
 
 TEST(PageSizeTest, AnExactSizeIsGrantedOrRefused) {
@@ -88,6 +93,22 @@ TEST(PageSizeTest, AnExactSizeIsGrantedOrRefused) {
   EXPECT_THAT(grant->reason, IsEmpty());
 }
 
+TEST(PageSizeTest, PagesThatTheKernelMayAddAreForThoseWhoInsist) {
+  const auto pool = FindHugetlbPool(2 * kMiB);
+  if (!pool.ok()) GTEST_SKIP() << pool.status();
+  if (pool->addable_pages() == 0) {
+    GTEST_SKIP() << "raise nr_overcommit_hugepages of the 2 MiB pool";
+  }
+  const uint64_t all_bytes =
+      (pool->available_pages() + pool->addable_pages()) * 2 * kMiB;
+  EXPECT_THAT(GrantPageSize(PageSize::Huge2MiB(), all_bytes), IsOk());
+  EXPECT_THAT(GrantPageSize(PageSize::Huge2MiB(), all_bytes + 1),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  const auto best = GrantPageSize(PageSize::BestAvailable(), all_bytes);
+  ASSERT_THAT(best, IsOk());
+  EXPECT_FALSE(best->granted == PageSize::Huge2MiB());
+}
+
 TEST(PageSizeTest, BestAvailableFallsBackWithAReason) {
   const auto unknown = GrantPageSize(PageSize::BestAvailable(), 0);
   ASSERT_THAT(unknown, IsOk());
@@ -107,13 +128,35 @@ TEST(PageSizeTest, BestAvailableFallsBackWithAReason) {
   }
 }
 
+TEST(PageSizeTest, TheNextBestIsNeverTheSame) {
+  const uint64_t expected_bytes = uint64_t{4} << 30;
+  PageGrant grant = {PageSize::BestAvailable(), PageSize::Huge1GiB(),
+                     uint64_t{1} << 30, ""};
+  grant = GrantNextBest(grant, "it has a hole", expected_bytes);
+  EXPECT_FALSE(grant.granted == PageSize::Huge1GiB());
+  EXPECT_THAT(grant.reason, HasSubstr("hugetlb 1 GiB: it has a hole"));
+  if (!grant.granted.is_hugetlb()) {
+    grant = {PageSize::BestAvailable(), PageSize::Huge2MiB(), 2 * kMiB,
+             grant.reason};
+  }
+  grant = GrantNextBest(grant, "so has this", expected_bytes);
+  EXPECT_FALSE(grant.granted.is_hugetlb());
+  EXPECT_EQ(grant.page_bytes, BasePageBytes());
+  EXPECT_THAT(grant.reason, HasSubstr("hugetlb 1 GiB: it has a hole"));
+  EXPECT_THAT(grant.reason, HasSubstr("hugetlb 2 MiB: so has this"));
+}
+
 TEST(PageSizeTest, BaseAndTransparentNeedNothing) {
   const auto base = GrantPageSize(PageSize::Base(), UINT64_MAX);
   ASSERT_THAT(base, IsOk());
   EXPECT_EQ(base->page_bytes, BasePageBytes());
   const auto transparent = GrantPageSize(PageSize::Transparent(), 0);
   ASSERT_THAT(transparent, IsOk());
-  EXPECT_EQ(transparent->reason.empty(), TransparentPageBytes() != 0);
+  EXPECT_EQ(transparent->reason.empty(),
+            transparent->granted == PageSize::Transparent());
+  if (TransparentPageBytes() == 0) {
+    EXPECT_EQ(transparent->granted, PageSize::Base());
+  }
 }
 
 TEST(ResidencyTest, CountsPagesThatAreThere) {
