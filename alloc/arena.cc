@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "doppel/alloc/internal/bad_alloc.h"
 #include "doppel/alloc/internal/sys.h"
 
 namespace doppel {
@@ -22,6 +23,21 @@ constexpr uint64_t kDefaultRetainBytes = uint64_t{64} << 20;
 
 uint64_t RoundUp(uint64_t value, uint64_t unit) {
   return (value + unit - 1) / unit * unit;
+}
+
+// A file of the pages that were granted. Where BestAvailable's are of no use, `grant`
+// becomes the next best.
+absl::StatusOr<Memfd> CreateFile(const Arena::Options& options,
+                                 PageGrant& grant) {
+  absl::StatusOr<Memfd> memfd =
+      Memfd::Create({.name = options.name, .page_size = grant.granted});
+  while (!memfd.ok() && grant.granted.is_hugetlb() &&
+         options.page_size == PageSize::BestAvailable()) {
+    grant =
+        GrantNextBest(grant, memfd.status().message(), options.expected_bytes);
+    memfd = Memfd::Create({.name = options.name, .page_size = grant.granted});
+  }
+  return memfd;
 }
 
 }  // namespace
@@ -51,9 +67,9 @@ absl::StatusOr<Extent> Extent::SplitAt(uint64_t keep_bytes) {
         absl::StrCat("an extent of ", size_bytes_, " bytes cannot be cut at ",
                      keep_bytes, ": cut inside it, between pages"));
   }
+  if (!arena_->CountExtents(1)) return internal::HeapExhausted();
   Extent rest(arena_, offset_bytes_ + keep_bytes, size_bytes_ - keep_bytes);
   size_bytes_ = keep_bytes;
-  arena_->CountExtents(1);
   return rest;
 }
 
@@ -85,8 +101,7 @@ absl::StatusOr<std::shared_ptr<Arena>> Arena::Create(const Options& options) {
   absl::StatusOr<PageGrant> grant =
       GrantPageSize(options.page_size, options.expected_bytes);
   if (!grant.ok()) return grant.status();
-  absl::StatusOr<Memfd> memfd =
-      Memfd::Create({.name = options.name, .page_size = grant->granted});
+  absl::StatusOr<Memfd> memfd = CreateFile(options, *grant);
   if (!memfd.ok()) return memfd.status();
   return std::shared_ptr<Arena>(
       new Arena(options, *std::move(grant), *std::move(memfd)));
@@ -119,10 +134,12 @@ bool Arena::InOwnerProcess() const {
   return owner_process_ == sys::ProcessId();
 }
 
-void Arena::CountExtents(int change) {
-  if (!InOwnerProcess()) return;
+bool Arena::CountExtents(int change) {
+  if (!InOwnerProcess()) return true;
   const absl::MutexLock lock(&mutex_);
+  if (change > 0 && !stock_.Fill(extents_ + 1)) return false;
   extents_ += static_cast<uint64_t>(int64_t{change});
+  return true;
 }
 
 absl::StatusOr<Extent> Arena::Allocate(uint64_t bytes, uint64_t alignment_bytes,
@@ -146,12 +163,16 @@ absl::StatusOr<Extent> Arena::Allocate(uint64_t bytes, uint64_t alignment_bytes,
   alignment_bytes = std::max(alignment_bytes, natural_bytes);
 
   const absl::MutexLock lock(&mutex_);
+  // One for the extent, when it comes back, and one for what it is cut from.
+  if (!stock_.Fill(extents_ + 2)) return internal::HeapExhausted();
   absl::StatusOr<uint64_t> offset = TakeRun(bytes, alignment_bytes, preference);
   if (!offset.ok()) return offset.status();
   if (grant_.granted.is_hugetlb()) {
     // A hole in a hugetlb file has given its pages back to the pool; where they are
     // there already this only looks.
-    if (absl::Status s = memfd_.Reserve(*offset, bytes); !s.ok()) {
+    absl::Status s =
+        internal::CatchBadAlloc([&] { return memfd_.Reserve(*offset, bytes); });
+    if (!s.ok()) {
       // What fallocate got before it failed goes the way of all freed pages.
       retained_.Insert(*offset, bytes);
       PunchDownTo(options_.retain_bytes).IgnoreError();
@@ -204,15 +225,22 @@ void Arena::Free(uint64_t offset_bytes, uint64_t size_bytes) {
   retained_.Insert(offset_bytes, size_bytes);
   // What cannot be punched stays retained, and is tried again at the next Free.
   PunchDownTo(options_.retain_bytes).IgnoreError();
+  // As much as many extents needed would else stay for ever. (With some to spare: it
+  // need not be got again at once.)
+  stock_.ShrinkTo(2 * (extents_ + 1));
 }
 
 absl::Status Arena::PunchDownTo(uint64_t retain_bytes) {
+  // A run that is cut becomes two. Without memory for that it goes as a whole.
+  const bool may_cut = stock_.Fill(extents_ + 1);
   while (retained_.total_bytes() > retain_bytes) {
     const uint64_t excess_bytes =
         RoundUp(retained_.total_bytes() - retain_bytes, page_bytes());
-    const auto run = *retained_.TakeFromLargest(excess_bytes);
-    if (absl::Status s = memfd_.PunchHole(run.offset_bytes, run.size_bytes);
-        !s.ok()) {
+    const auto run =
+        *retained_.TakeFromLargest(may_cut ? excess_bytes : UINT64_MAX);
+    absl::Status s = internal::CatchBadAlloc(
+        [&] { return memfd_.PunchHole(run.offset_bytes, run.size_bytes); });
+    if (!s.ok()) {
       retained_.Insert(run.offset_bytes, run.size_bytes);
       return s;
     }

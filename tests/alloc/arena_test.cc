@@ -2,6 +2,7 @@
 
 #include "doppel/alloc/arena.h"
 
+#include <cerrno>
 #include <cstdint>
 #include <iterator>
 #include <map>
@@ -15,6 +16,7 @@
 #include "doppel/alloc/mapping.h"
 #include "doppel/tests/support/campaign.h"
 #include "doppel/tests/support/child.h"
+#include "doppel/tests/support/fault_plan.h"
 #include "doppel/tests/support/hugetlb.h"
 #include "doppel/tests/support/leak_check.h"
 #include "doppel/tests/support/status_matchers.h"
@@ -286,6 +288,47 @@ TEST(ArenaTest, ThreadsShareIt) {
   EXPECT_EQ(stats->extents, 0);
   EXPECT_EQ(stats->handed_out_bytes, 0);
   EXPECT_LE(stats->retained_bytes, 64 * kPage);
+}
+
+TEST(ArenaTest, BestAvailableDoesWithoutHugetlbFiles) {
+  if (testing::FreeHugetlbPages(2 * kMiB) < 1) {
+    GTEST_SKIP() << testing::kNoHugetlbPool;
+  }
+  const Arena::Options options = {.page_size = PageSize::BestAvailable(),
+                                  .expected_bytes = 2 * kMiB};
+  EXPECT_EQ((*Arena::Create(options))->grant().granted, PageSize::Huge2MiB());
+  const testing::FaultPlan plan(
+      {.call = testing::Call::kMemfdCreate, .nth = 1, .error = EPERM});
+  const auto arena = Arena::Create(options);
+  ASSERT_THAT(arena, IsOk());
+  EXPECT_TRUE(plan.fired());
+  EXPECT_FALSE((*arena)->grant().granted.is_hugetlb());
+  EXPECT_EQ((*arena)->grant().asked, PageSize::BestAvailable());
+  EXPECT_THAT((*arena)->grant().reason,
+              HasSubstr("hugetlb 2 MiB: memfd_create"));
+  EXPECT_THAT((*arena)->Allocate(kPage), IsOk());
+}
+
+TEST(ArenaTest, AnExactHugetlbFileOrNone) {
+  if (testing::FreeHugetlbPages(2 * kMiB) < 1) {
+    GTEST_SKIP() << testing::kNoHugetlbPool;
+  }
+  const testing::FaultPlan plan(
+      {.call = testing::Call::kMemfdCreate, .nth = 1, .error = EPERM});
+  EXPECT_THAT(Arena::Create({.page_size = PageSize::Huge2MiB()}),
+              StatusIs(absl::StatusCode::kPermissionDenied));
+}
+
+TEST(ArenaTest, AnExactHugetlbArenaUsesPagesThatTheKernelAdds) {
+  const auto pool = FindHugetlbPool(2 * kMiB);
+  if (!pool.ok() || pool->addable_pages() == 0) {
+    GTEST_SKIP() << "raise nr_overcommit_hugepages of the 2 MiB pool";
+  }
+  const uint64_t bytes = (pool->available_pages() + 1) * 2 * kMiB;
+  const auto arena = Arena::Create(
+      {.page_size = PageSize::Huge2MiB(), .expected_bytes = bytes});
+  ASSERT_THAT(arena, IsOk());
+  EXPECT_THAT((*arena)->Allocate(bytes), IsOk());
 }
 
 TEST(ArenaTest, HugetlbExtentsHaveTheirPages) {
