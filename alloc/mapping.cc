@@ -12,12 +12,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "doppel/alloc/internal/bad_alloc.h"
 #include "doppel/alloc/internal/sys.h"
 
 namespace doppel {
 namespace {
 
 namespace sys = internal::sys;
+using internal::CatchBadAlloc;
 
 int ProtectionFlags(Protection protection) {
   switch (protection) {
@@ -100,37 +102,53 @@ Mapping::Mapping(Mapping&& other) noexcept
       reserved_(std::exchange(other.reserved_, nullptr)),
       reserved_bytes_(std::exchange(other.reserved_bytes_, 0)),
       views_(std::exchange(other.views_, {})),
+      dont_fork_views_(std::exchange(other.dont_fork_views_, 0)),
       dont_fork_process_(std::exchange(other.dont_fork_process_, 0)) {}
 
 Mapping& Mapping::operator=(Mapping&& other) noexcept {
   if (this != &other) {
-    Unmap().IgnoreError();
+    End();
     data_ = std::exchange(other.data_, nullptr);
     size_bytes_ = std::exchange(other.size_bytes_, 0);
     reserved_ = std::exchange(other.reserved_, nullptr);
     reserved_bytes_ = std::exchange(other.reserved_bytes_, 0);
     views_ = std::exchange(other.views_, {});
+    dont_fork_views_ = std::exchange(other.dont_fork_views_, 0);
     dont_fork_process_ = std::exchange(other.dont_fork_process_, 0);
   }
   return *this;
 }
 
-Mapping::~Mapping() { Unmap().IgnoreError(); }
+Mapping::~Mapping() { End(); }
 
 absl::Status Mapping::Unmap() {
   if (reserved_ == nullptr) return absl::OkStatus();
-  if (CheckInherited().ok()) {
+  if (!LacksParts()) {
     if (absl::Status s = sys::Munmap(reserved_, reserved_bytes_); !s.ok()) {
       return s;
     }
   }
-  Forget(0, size_bytes_);
-  dont_fork_process_ = 0;
+  Abandon();
+  return absl::OkStatus();
+}
+
+// Nobody is left who could try again: addresses that cannot be unmapped are lost, but
+// the pages that they show go to others, and must be seen no more.
+void Mapping::End() {
+  if (CatchBadAlloc([&] { return Unmap(); }).ok()) return;
+  Views none;
+  Conceal(0, size_bytes_, none).IgnoreError();
+  Abandon();
+}
+
+void Mapping::Abandon() {
+  Views none;
+  Forget(0, size_bytes_, none);
+  dont_fork_views_ = 0;
   data_ = nullptr;
   size_bytes_ = 0;
   reserved_ = nullptr;
   reserved_bytes_ = 0;
-  return absl::OkStatus();
 }
 
 absl::Status Mapping::Show(const Extent& extent, uint64_t at_bytes,
@@ -193,15 +211,23 @@ absl::Status Mapping::ShowSource(const Source& source, uint64_t bytes,
     if (!probe.ok()) return probe.status();
     if (absl::Status s = sys::Munmap(*probe, bytes); !s.ok()) return s;
   }
-  absl::StatusOr<std::byte*> shown = map(data_ + at_bytes, MAP_FIXED);
+  Views spares;
+  if (absl::Status s = Fill(spares, 2); !s.ok()) return s;
+  const absl::Status shown =
+      CatchBadAlloc([&] { return map(data_ + at_bytes, MAP_FIXED).status(); });
   if (!shown.ok()) {
     MendHole(at_bytes, bytes);
-    return shown.status();
+    return shown;
   }
   Record(at_bytes,
-         {bytes, unit_bytes, view.sharing == Sharing::kShared, source.arena});
-  absl::Status applied = ApplyPolicy(source, bytes, at_bytes, view);
-  if (!applied.ok()) Conceal(at_bytes, bytes).IgnoreError();
+         {.bytes = bytes,
+          .unit_bytes = unit_bytes,
+          .shared = view.sharing == Sharing::kShared,
+          .arena = source.arena},
+         spares);
+  absl::Status applied =
+      CatchBadAlloc([&] { return ApplyPolicy(source, bytes, at_bytes, view); });
+  if (!applied.ok()) Conceal(at_bytes, bytes, spares).IgnoreError();
   return applied;
 }
 
@@ -222,8 +248,13 @@ absl::Status Mapping::ApplyPolicy(const Source& source, uint64_t bytes,
       }
     }
   }
-  // A hint only: PopulateHuge gets huge pages where this does not.
-  if (transparent) Advise(at_bytes, bytes, Advice::kHugePage).IgnoreError();
+  // A hint only: PopulateHuge gets huge pages where this does not. Not for what is
+  // less than a unit: some kernels give it all of one.
+  if (transparent && !view.huge_on_touch) {
+    Advise(at_bytes, bytes, Advice::kNoHugePage).IgnoreError();
+  } else if (transparent && bytes >= TransparentPageBytes()) {
+    Advise(at_bytes, bytes, Advice::kHugePage).IgnoreError();
+  }
   if (populate && view.protection != Protection::kNone) {
     const bool writes = view.protection == Protection::kReadWrite;
     absl::Status s =
@@ -250,20 +281,32 @@ absl::Status Mapping::Hide(uint64_t at_bytes, uint64_t bytes) {
   if (absl::Status s = CheckRange(at_bytes, bytes, unit_bytes); !s.ok()) {
     return s;
   }
-  return Conceal(at_bytes, bytes);
+  Views spares;
+  if (CutsInTwo(at_bytes, bytes)) {
+    if (absl::Status s = Fill(spares, 1); !s.ok()) return s;
+  }
+  return Conceal(at_bytes, bytes, spares);
 }
 
-absl::Status Mapping::Conceal(uint64_t at_bytes, uint64_t bytes) {
-  absl::StatusOr<std::byte*> hidden = sys::Mmap(
-      data_ + at_bytes, bytes, PROT_NONE, kReservationFlags | MAP_FIXED, -1, 0);
+absl::Status Mapping::Conceal(uint64_t at_bytes, uint64_t bytes,
+                              Views& spares) {
+  std::byte* const begin = data_ + at_bytes;
+  const absl::Status hidden = CatchBadAlloc([&] {
+    return sys::Mmap(begin, bytes, PROT_NONE, kReservationFlags | MAP_FIXED, -1,
+                     0)
+        .status();
+  });
+  const int64_t dont_fork_views = dont_fork_views_;
   if (!hidden.ok()) {
     MendHole(at_bytes, bytes);
     // Inaccessible at least: the extent may go to somebody else now.
-    if (!sys::Mprotect(data_ + at_bytes, bytes, PROT_NONE).ok()) {
-      return hidden.status();
-    }
+    const absl::Status protects =
+        CatchBadAlloc([&] { return sys::Mprotect(begin, bytes, PROT_NONE); });
+    if (!protects.ok()) return hidden;
   }
-  Forget(at_bytes, bytes);
+  Forget(at_bytes, bytes, spares);
+  // What was not replaced is lacking in children as before.
+  if (!hidden.ok()) dont_fork_views_ = dont_fork_views;
   return absl::OkStatus();
 }
 
@@ -273,18 +316,17 @@ absl::Status Mapping::Protect(uint64_t at_bytes, uint64_t bytes,
   return sys::Mprotect(data_ + at_bytes, bytes, ProtectionFlags(protection));
 }
 
-absl::Status Mapping::CheckInherited() const {
-  if (dont_fork_process_ == 0 || dont_fork_process_ == sys::ProcessId()) {
-    return absl::OkStatus();
-  }
-  return absl::FailedPreconditionError(
-      "this forked child lacks a part of the mapping (kDontFork): make a "
-      "mapping of its own");
+bool Mapping::LacksParts() const {
+  return dont_fork_views_ != 0 && dont_fork_process_ != sys::ProcessId();
 }
 
 absl::Status Mapping::CheckRange(uint64_t at_bytes, uint64_t bytes,
                                  uint64_t unit_bytes) const {
-  if (absl::Status s = CheckInherited(); !s.ok()) return s;
+  if (LacksParts()) {
+    return absl::FailedPreconditionError(
+        "this forked child lacks a part of the mapping (kDontFork): make a "
+        "mapping of its own");
+  }
   if (bytes == 0 || at_bytes > size_bytes_ || bytes > size_bytes_ - at_bytes) {
     return absl::InvalidArgumentError(
         absl::StrCat(bytes, " bytes at position ", at_bytes,
@@ -321,20 +363,42 @@ absl::Status Mapping::CheckShown(uint64_t at_bytes, uint64_t bytes) const {
 // they find that they cannot map leave one; msync(2) tells (ENOMEM).
 void Mapping::MendHole(uint64_t at_bytes, uint64_t bytes) {
   const uint64_t page_bytes = BasePageBytes();
-  if (sys::Msync(data_ + at_bytes, bytes, MS_ASYNC).ok()) return;
+  const absl::Status whole = CatchBadAlloc(
+      [&] { return sys::Msync(data_ + at_bytes, bytes, MS_ASYNC); });
+  if (whole.ok()) return;
   for (uint64_t at = at_bytes; at < at_bytes + bytes; at += page_bytes) {
-    if (sys::Mmap(data_ + at, page_bytes, PROT_NONE,
-                  kReservationFlags | MAP_FIXED_NOREPLACE, -1, 0)
-            .ok()) {
-      Forget(at, page_bytes);
+    const absl::Status mended = CatchBadAlloc([&] {
+      return sys::Mmap(data_ + at, page_bytes, PROT_NONE,
+                       kReservationFlags | MAP_FIXED_NOREPLACE, -1, 0)
+          .status();
+    });
+    Views spares;
+    // Without memory to forget it, the page counts as shown and is inaccessible.
+    if (mended.ok() && (!CutsInTwo(at, page_bytes) || Fill(spares, 1).ok())) {
+      Forget(at, page_bytes, spares);
     }
   }
 }
 
-void Mapping::Record(uint64_t at_bytes, Shown shown) {
-  Forget(at_bytes, shown.bytes);
-  if (shown.arena != nullptr) shown.arena->AddViews(1);
-  views_.insert_or_assign(at_bytes, std::move(shown));
+absl::Status Mapping::Fill(Views& spares, size_t count) {
+  return CatchBadAlloc([&] {
+    while (spares.size() < count) spares.try_emplace(spares.size());
+    return absl::OkStatus();
+  });
+}
+
+void Mapping::CountViews(const Shown& shown, int change) {
+  if (shown.arena != nullptr) shown.arena->AddViews(change);
+  if (shown.dont_fork) dont_fork_views_ += change;
+}
+
+void Mapping::Record(uint64_t at_bytes, Shown shown, Views& spares) {
+  Forget(at_bytes, shown.bytes, spares);
+  CountViews(shown, 1);
+  Views::node_type node = spares.extract(std::prev(spares.end()));
+  node.key() = at_bytes;
+  node.mapped() = std::move(shown);
+  views_.insert(std::move(node));
 }
 
 Mapping::Views::const_iterator Mapping::FirstView(uint64_t at_bytes) const {
@@ -346,28 +410,37 @@ Mapping::Views::const_iterator Mapping::FirstView(uint64_t at_bytes) const {
   return view;
 }
 
-void Mapping::Forget(uint64_t at_bytes, uint64_t bytes) {
+bool Mapping::CutsInTwo(uint64_t at_bytes, uint64_t bytes) const {
+  const auto view = FirstView(at_bytes);
+  return view != views_.end() && view->first < at_bytes &&
+         view->first + view->second.bytes > at_bytes + bytes;
+}
+
+void Mapping::Forget(uint64_t at_bytes, uint64_t bytes, Views& spares) {
   const uint64_t end = at_bytes + bytes;
   auto view = FirstView(at_bytes);
   while (view != views_.end() && view->first < end) {
-    const auto [begin, shown] = *view;
-    view = views_.erase(view);
-    int64_t remaining = -1;
-    if (begin < at_bytes) {
-      Shown front = shown;
-      front.bytes = at_bytes - begin;
-      views_.emplace(begin, std::move(front));
-      ++remaining;
+    const auto next = std::next(view);
+    const uint64_t view_begin = view->first;
+    const Shown shown = view->second;
+    const uint64_t view_end = view_begin + shown.bytes;
+    Views::node_type node = views_.extract(view);
+    int kept = 0;
+    const auto keep = [&](Views::node_type part, uint64_t from, uint64_t to) {
+      part.key() = from;
+      part.mapped() = shown;
+      part.mapped().bytes = to - from;
+      views_.insert(std::move(part));
+      ++kept;
+    };
+    if (view_begin < at_bytes) keep(std::move(node), view_begin, at_bytes);
+    if (view_end > end) {
+      keep(
+          kept == 0 ? std::move(node) : spares.extract(std::prev(spares.end())),
+          end, view_end);
     }
-    if (begin + shown.bytes > end) {
-      Shown back = shown;
-      back.bytes = begin + shown.bytes - end;
-      view = views_.emplace(end, std::move(back)).first;
-      ++remaining;
-    }
-    if (shown.arena != nullptr && remaining != 0) {
-      shown.arena->AddViews(remaining);
-    }
+    CountViews(shown, kept - 1);
+    view = next;
   }
 }
 

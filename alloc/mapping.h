@@ -21,7 +21,12 @@
 //   4. A failed Show leaves the range as it was, or hidden where the kernel had
 //      replaced it already; it never leaves a part shown.
 //   5. In a forked child that lacks a part of the range (MADV_DONTFORK) nothing is
-//      shown, hidden or unmapped any more: other mappings may stand in the gap.
+//      shown, hidden or unmapped any more: other mappings may stand in the gap. So it
+//      is in children of a time when some view was advised kDontFork, all or a part
+//      of it, and was neither hidden since nor, as a whole, advised kDoFork.
+//   6. What is done to a range is written down in memory that was got before: no
+//      call ends with a view that this object knows nothing of, and the destructor
+//      takes no memory from the heap.
 //
 // Positions are bytes from data(); ranges are multiples of the page size of what
 // they show, a base page otherwise. One thread that reaches a byte through two
@@ -31,7 +36,9 @@
 // Thread safety: as a std::vector's: const members together, others alone. The
 //   memory itself may be used by any thread meanwhile, where it is not replaced.
 // Errors: InvalidArgument for a range that is misaligned or out of the mapping,
-//   else the status of the system call; see each function.
+//   else the status of the system call; see each function. Where the heap has no
+//   memory left, ResourceExhausted without a message, or std::bad_alloc in place of
+//   an error whose message finds none.
 //
 // Example:
 //   absl::StatusOr<Mapping> mapping = Mapping::Reserve(2 * extent.size_bytes());
@@ -92,6 +99,9 @@ struct ViewOptions {
   // that was not written yet shows what others write.
   Sharing sharing = Sharing::kShared;
   bool populate = false;
+  // Of an arena's transparent pages: whether a touch may bring a whole unit, as
+  // shmem_enabled says. false: only PopulateHuge brings huge pages.
+  bool huge_on_touch = true;
 };
 
 class Mapping {
@@ -116,8 +126,9 @@ class Mapping {
 
   // Shows an extent, or a part of one, at a position; what was shown there before
   // is replaced. The extent must outlive the view. The arena's policies apply: its
-  // populate, lock and fork policies and the hint for huge pages. Populating
-  // reports pages that cannot be had (ResourceExhausted) instead of a later SIGBUS.
+  // populate, lock and fork policies, and where its pages are transparent a hint for
+  // or against huge ones. Populating reports pages that cannot be had
+  // (ResourceExhausted) instead of a later SIGBUS.
   absl::Status Show(const Extent& extent, uint64_t at_bytes,
                     const View& view = {});
   absl::Status Show(const Extent& extent, uint64_t extent_offset_bytes,
@@ -142,14 +153,14 @@ class Mapping {
 
   // Gives the range its pages now: for reading (kRead: maps what the file has, and
   // zeros) or writing. Contents stay. Errors come back where a touch would be
-  // SIGBUS. Where the kernel lacks MADV_POPULATE_* (before 5.14), Unimplemented.
+  // SIGBUS. Where the kernel lacks MADV_POPULATE_* (before 5.14), InvalidArgument.
   absl::Status Populate(uint64_t at_bytes, uint64_t bytes,
                         Protection access = Protection::kReadWrite);
 
   // Populates for writing and has the kernel join whole transparent units into huge
-  // pages at once (MADV_COLLAPSE), where the position and the file's offset agree;
-  // what it will not join stays on base pages. Needs no privilege, whatever
-  // shmem_enabled says.
+  // pages at once (MADV_COLLAPSE, since 6.1), where the position and the file's offset
+  // agree; what it will not join stays on base pages. Needs no privilege, whatever
+  // shmem_enabled says. Before 6.1 the units are hinted (kHugePage) only.
   absl::Status PopulateHuge(uint64_t at_bytes, uint64_t bytes);
 
   // Moves a part of one view to another mapping, or within this one, with its
@@ -179,6 +190,7 @@ class Mapping {
     uint64_t bytes = 0;
     uint64_t unit_bytes = 0;  // Of the file: ranges are multiples of it.
     bool shared = false;
+    bool dont_fork = false;        // Children may lack a part of it.
     std::shared_ptr<Arena> arena;  // Null: a foreign Memfd.
 
     bool hugetlb() const { return unit_bytes != BasePageBytes(); }
@@ -192,7 +204,8 @@ class Mapping {
                           uint64_t at_bytes, const View& view);
   absl::Status ApplyPolicy(const Source& source, uint64_t bytes,
                            uint64_t at_bytes, const View& view);
-  absl::Status CheckInherited() const;
+  // Whether this is a child of invariant 5.
+  bool LacksParts() const;
   absl::Status CheckRange(uint64_t at_bytes, uint64_t bytes,
                           uint64_t unit_bytes) const;
   absl::Status CheckShown(uint64_t at_bytes, uint64_t bytes) const;
@@ -202,22 +215,37 @@ class Mapping {
   Views::const_iterator FirstView(uint64_t at_bytes) const;
   // The one view that holds all of the range, or null.
   const Shown* FindView(uint64_t at_bytes, uint64_t bytes) const;
-  absl::Status Conceal(uint64_t at_bytes, uint64_t bytes);
+  // Whether forgetting the range leaves a part of one view on both sides.
+  bool CutsInTwo(uint64_t at_bytes, uint64_t bytes) const;
+  // Brings `spares` to `count` nodes: what Record and Forget write into (invariant
+  // 6). Forget takes one if it CutsInTwo, Record another.
+  static absl::Status Fill(Views& spares, size_t count);
+  absl::Status Conceal(uint64_t at_bytes, uint64_t bytes, Views& spares);
   void MendHole(uint64_t at_bytes, uint64_t bytes);
-  void Record(uint64_t at_bytes, Shown shown);
-  void Forget(uint64_t at_bytes, uint64_t bytes);
+  void Record(uint64_t at_bytes, Shown shown, Views& spares);
+  void Forget(uint64_t at_bytes, uint64_t bytes, Views& spares);
+  void CountViews(const Shown& shown, int change);
+  void MarkDontFork(uint64_t at_bytes, uint64_t bytes);
+  void UnmarkDontFork(uint64_t at_bytes, uint64_t bytes);
+  void Abandon();
+  void End();
 
   std::byte* data_ = nullptr;
   uint64_t size_bytes_ = 0;
   std::byte* reserved_ = nullptr;  // The reservation with its guards.
   uint64_t reserved_bytes_ = 0;
   Views views_;  // By position; they do not overlap.
-  // The process whose children lack a part of the range; 0: nobody's do.
+  // How many views are marked dont_fork, and the process that marked them: its
+  // children lack parts of the range.
+  int64_t dont_fork_views_ = 0;
   int dont_fork_process_ = 0;
 };
 
-// mlockall(2) and munlockall(2): every mapping of the process, now or from now on.
-absl::Status LockProcess(bool current, bool future);
+// mlockall(2) and munlockall(2): every mapping of the process, those of now, those to
+// come, or both; neither is InvalidArgument. kNow gives each all its pages, kOnFault
+// (MCL_ONFAULT) locks a page when it is touched.
+absl::Status LockProcess(bool current, bool future,
+                         LockMode mode = LockMode::kNow);
 absl::Status UnlockProcess();
 
 }  // namespace doppel

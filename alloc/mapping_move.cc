@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "doppel/alloc/internal/bad_alloc.h"
 #include "doppel/alloc/internal/linux_abi.h"
 #include "doppel/alloc/internal/sys.h"
 #include "doppel/alloc/mapping.h"
@@ -16,6 +17,7 @@
 namespace doppel {
 
 namespace sys = internal::sys;
+using internal::CatchBadAlloc;
 
 const Mapping::Shown* Mapping::FindView(uint64_t at_bytes,
                                         uint64_t bytes) const {
@@ -69,19 +71,25 @@ absl::Status Mapping::Move(uint64_t from_bytes, uint64_t bytes, Mapping& to,
       MREMAP_MAYMOVE | MREMAP_FIXED | internal::kMremapDontUnmap;
   std::byte* const source = data_ + from_bytes;
   std::byte* const target = to.data_ + to_bytes;
-  if (absl::Status s =
-          sys::Mremap(source, bytes, bytes, kFlags, target).status();
-      !s.ok()) {
+  const auto remap = [&](std::byte* there, std::byte* here) {
+    return CatchBadAlloc([&] {
+      return sys::Mremap(there, bytes, bytes, kFlags, here).status();
+    });
+  };
+  // Two for the record at the target, one for the source.
+  Views spares;
+  if (absl::Status s = Fill(spares, 3); !s.ok()) return s;
+  if (absl::Status s = remap(source, target); !s.ok()) {
     to.MendHole(to_bytes, bytes);
     return s;
   }
-  to.Record(to_bytes, std::move(moved));
-  if (dont_fork_process_ != 0) to.dont_fork_process_ = dont_fork_process_;
-  absl::Status concealed = Conceal(from_bytes, bytes);
+  if (moved.dont_fork) to.dont_fork_process_ = dont_fork_process_;
+  to.Record(to_bytes, std::move(moved), spares);
+  absl::Status concealed = Conceal(from_bytes, bytes, spares);
   if (!concealed.ok()) {
     // Private pages of the view exist at the target only: back with them.
-    sys::Mremap(target, bytes, bytes, kFlags, source).IgnoreError();
-    to.Conceal(to_bytes, bytes).IgnoreError();
+    remap(target, source).IgnoreError();
+    to.Conceal(to_bytes, bytes, spares).IgnoreError();
   }
   return concealed;
 }
@@ -98,14 +106,18 @@ absl::Status Mapping::Alias(uint64_t from_bytes, uint64_t bytes,
         "a private view has pages of its own: only shared ones can be aliased");
   }
   alias.bytes = bytes;
-  absl::StatusOr<std::byte*> target =
-      sys::Mremap(data_ + from_bytes, 0, bytes, MREMAP_MAYMOVE | MREMAP_FIXED,
-                  data_ + to_bytes);
-  if (!target.ok()) {
+  Views spares;
+  if (absl::Status s = Fill(spares, 2); !s.ok()) return s;
+  absl::Status aliased = CatchBadAlloc([&] {
+    return sys::Mremap(data_ + from_bytes, 0, bytes,
+                       MREMAP_MAYMOVE | MREMAP_FIXED, data_ + to_bytes)
+        .status();
+  });
+  if (!aliased.ok()) {
     MendHole(to_bytes, bytes);
-    return target.status();
+    return aliased;
   }
-  Record(to_bytes, std::move(alias));
+  Record(to_bytes, std::move(alias), spares);
   return absl::OkStatus();
 }
 

@@ -78,8 +78,34 @@ int SyncFlags(SyncMode mode) {
 absl::Status Mapping::Advise(uint64_t at_bytes, uint64_t bytes, Advice advice) {
   if (absl::Status s = CheckShown(at_bytes, bytes); !s.ok()) return s;
   // Before the call: one that fails may have taken effect in part (madvise(2)).
-  if (advice == Advice::kDontFork) dont_fork_process_ = sys::ProcessId();
-  return sys::Madvise(data_ + at_bytes, bytes, AdviceValue(advice));
+  if (advice == Advice::kDontFork) MarkDontFork(at_bytes, bytes);
+  absl::Status advised =
+      sys::Madvise(data_ + at_bytes, bytes, AdviceValue(advice));
+  if (advised.ok() && advice == Advice::kDoFork) {
+    UnmarkDontFork(at_bytes, bytes);
+  }
+  return advised;
+}
+
+void Mapping::MarkDontFork(uint64_t at_bytes, uint64_t bytes) {
+  dont_fork_process_ = sys::ProcessId();
+  const Views::const_iterator first = FirstView(at_bytes);
+  // The same place, to be changed.
+  for (auto view = views_.erase(first, first);
+       view != views_.end() && view->first < at_bytes + bytes; ++view) {
+    if (!view->second.dont_fork) ++dont_fork_views_;
+    view->second.dont_fork = true;
+  }
+}
+
+void Mapping::UnmarkDontFork(uint64_t at_bytes, uint64_t bytes) {
+  for (auto view = views_.lower_bound(at_bytes);
+       view != views_.end() &&
+       view->first + view->second.bytes <= at_bytes + bytes;
+       ++view) {
+    if (view->second.dont_fork) --dont_fork_views_;
+    view->second.dont_fork = false;
+  }
 }
 
 absl::Status Mapping::Lock(uint64_t at_bytes, uint64_t bytes, LockMode mode) {
@@ -117,6 +143,11 @@ absl::Status Mapping::PopulateHuge(uint64_t at_bytes, uint64_t bytes) {
     const uint64_t skipped = (unit_bytes - begin % unit_bytes) % unit_bytes;
     const uint64_t units = skipped < bytes ? (bytes - skipped) / unit_bytes : 0;
     std::byte* const first = data_ + at_bytes + skipped;
+    // MADV_COLLAPSE leaves alone what was hinted against, and before 6.1 the hint is
+    // all that there is.
+    if (units > 0) {
+      sys::Madvise(first, units * unit_bytes, MADV_HUGEPAGE).IgnoreError();
+    }
     // MADV_COLLAPSE joins what is there: a unit without any page is EINVAL.
     for (uint64_t unit = 0; unit < units; ++unit) {
       absl::Status s = sys::Madvise(first + unit * unit_bytes, BasePageBytes(),
@@ -141,8 +172,9 @@ absl::StatusOr<Residency> Mapping::Query(uint64_t at_bytes,
   return QueryResidency(data_ + at_bytes, bytes);
 }
 
-absl::Status LockProcess(bool current, bool future) {
-  return sys::Mlockall((current ? MCL_CURRENT : 0) | (future ? MCL_FUTURE : 0));
+absl::Status LockProcess(bool current, bool future, LockMode mode) {
+  return sys::Mlockall((current ? MCL_CURRENT : 0) | (future ? MCL_FUTURE : 0) |
+                       (mode == LockMode::kOnFault ? MCL_ONFAULT : 0));
 }
 
 absl::Status UnlockProcess() { return sys::Munlockall(); }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <thread>
@@ -15,6 +16,7 @@
 #include "doppel/alloc/growing_mapping.h"
 #include "doppel/alloc/mapping.h"
 #include "doppel/tests/support/child.h"
+#include "doppel/tests/support/fault_plan.h"
 #include "doppel/tests/support/status_matchers.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -131,6 +133,90 @@ TEST(ArenaForkTest, WhatStandsInAGapOfTheChildIsLeftAlone) {
       0));
   EXPECT_THAT(mapping.Hide(2 * kPage, kPage), IsOk());
   EXPECT_THAT(mapping.Unmap(), IsOk());
+}
+
+// Whether a child of now may show and hide, and unmaps all of the mapping.
+bool AChildHasAll(Mapping& mapping, const Extent& extent) {
+  const int status = RunInChild([&] {
+    if (absl::IsFailedPrecondition(mapping.Show(extent, 0))) return 1;
+    if (!mapping.Hide(0, kPage).ok()) return 2;
+    std::byte* const data = mapping.data();
+    const uint64_t bytes = mapping.size_bytes();
+    if (!mapping.Unmap().ok()) return 3;
+    // Nothing may be left: all of it can be mapped anew.
+    return mmap(data, bytes, PROT_NONE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
+                0) == data
+               ? 0
+               : 4;
+  });
+  EXPECT_TRUE(Exited(status, 0) || Exited(status, 1)) << status;
+  return Exited(status, 0);
+}
+
+TEST(ArenaForkTest, WhatMayForkAgainIsTheChildsToo) {
+  const auto arena = *Arena::Create({.page_size = PageSize::Base()});
+  const Extent extent = *arena->Allocate(4 * kPage);
+  Mapping mapping = *Mapping::Reserve(16 * kPage);
+  ASSERT_THAT(mapping.Show(extent, 0), IsOk());
+  ASSERT_THAT(mapping.Show(extent, 8 * kPage), IsOk());
+  EXPECT_TRUE(AChildHasAll(mapping, extent));
+  ASSERT_THAT(mapping.Advise(0, 4 * kPage, Advice::kDontFork), IsOk());
+  ASSERT_THAT(mapping.Advise(9 * kPage, kPage, Advice::kDontFork), IsOk());
+  EXPECT_FALSE(AChildHasAll(mapping, extent));
+  ASSERT_THAT(mapping.Advise(0, 4 * kPage, Advice::kDoFork), IsOk());
+  EXPECT_FALSE(AChildHasAll(mapping, extent)) << "the other view";
+  ASSERT_THAT(mapping.Advise(8 * kPage, kPage, Advice::kDoFork), IsOk());
+  EXPECT_FALSE(AChildHasAll(mapping, extent)) << "a part of it";
+  ASSERT_THAT(mapping.Advise(8 * kPage, 4 * kPage, Advice::kDoFork), IsOk());
+  EXPECT_TRUE(AChildHasAll(mapping, extent));
+}
+
+TEST(ArenaForkTest, WhatIsHiddenOrReplacedNoChildLacks) {
+  const auto arena = *Arena::Create({.page_size = PageSize::Base()});
+  const auto own =
+      *Arena::Create({.page_size = PageSize::Base(),
+                      .fork_policy = Arena::ForkPolicy::kDontFork});
+  const Extent extent = *arena->Allocate(4 * kPage);
+  const Extent secret = *own->Allocate(4 * kPage);
+  Mapping mapping = *Mapping::Reserve(16 * kPage);
+  ASSERT_THAT(mapping.Show(secret, 0), IsOk());
+  ASSERT_THAT(mapping.Hide(kPage, kPage), IsOk());
+  EXPECT_FALSE(AChildHasAll(mapping, extent)) << "two parts are left";
+  ASSERT_THAT(mapping.Hide(2 * kPage, 2 * kPage), IsOk());
+  EXPECT_FALSE(AChildHasAll(mapping, extent));
+  ASSERT_THAT(mapping.Show(extent, 0), IsOk());
+  EXPECT_TRUE(AChildHasAll(mapping, extent));
+
+  // What is moved or aliased is lacking where it is now.
+  ASSERT_THAT(mapping.Show(secret, 4 * kPage), IsOk());
+  Mapping other = *Mapping::Reserve(16 * kPage);
+  ASSERT_THAT(mapping.Move(4 * kPage, 4 * kPage, other, 4 * kPage), IsOk());
+  EXPECT_TRUE(AChildHasAll(mapping, extent));
+  EXPECT_FALSE(AChildHasAll(other, extent));
+  ASSERT_THAT(other.Alias(4 * kPage, 4 * kPage, 8 * kPage), IsOk());
+  ASSERT_THAT(other.Hide(4 * kPage, 4 * kPage), IsOk());
+  EXPECT_FALSE(AChildHasAll(other, extent)) << "the alias";
+  Mapping moved = std::move(other);
+  EXPECT_FALSE(AChildHasAll(moved, extent));
+  ASSERT_THAT(moved.Hide(8 * kPage, 4 * kPage), IsOk());
+  EXPECT_TRUE(AChildHasAll(moved, extent));
+}
+
+TEST(ArenaForkTest, WhatIsOnlyMadeInaccessibleChildrenLackStill) {
+  const auto arena =
+      *Arena::Create({.page_size = PageSize::Base(),
+                      .fork_policy = Arena::ForkPolicy::kDontFork});
+  const Extent extent = *arena->Allocate(4 * kPage);
+  Mapping mapping = *Mapping::Reserve(16 * kPage);
+  ASSERT_THAT(mapping.Show(extent, 0), IsOk());
+  {
+    const testing::FaultPlan plan(
+        {.call = testing::Call::kMmap, .nth = 1, .error = ENOMEM});
+    ASSERT_THAT(mapping.Hide(0, 4 * kPage), IsOk());
+    EXPECT_TRUE(plan.fired());
+  }
+  EXPECT_FALSE(AChildHasAll(mapping, extent));
 }
 
 }  // namespace

@@ -5,7 +5,10 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <cstdio>
+#include <fstream>
 #include <memory>
+#include <string>
 
 #include "absl/strings/string_view.h"
 #include "doppel/alloc/mapping.h"
@@ -142,6 +145,50 @@ TEST_F(MappingPagesTest, PopulateHugeMakesWholeUnitsHuge) {
   EXPECT_GE(residency->huge_bytes, 2 * kMiB);
 }
 
+// Whether the kernel gives the mapping of this address this flag ("hg": MADV_HUGEPAGE,
+// "nh": MADV_NOHUGEPAGE).
+bool HasFlag(const std::byte* address, const std::string& flag) {
+  std::ifstream smaps("/proc/self/smaps");
+  bool inside = false;
+  for (std::string line; std::getline(smaps, line);) {
+    uint64_t begin = 0;
+    uint64_t end = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx ", &begin, &end) == 2) {
+      const auto value = reinterpret_cast<uint64_t>(address);
+      inside = begin <= value && value < end;
+    } else if (inside && line.find("VmFlags:") == 0) {
+      return line.find(" " + flag) != std::string::npos;
+    }
+  }
+  return false;
+}
+
+TEST_F(MappingPagesTest, ATouchBringsHugePagesOnlyWhereItMay) {
+  if (TransparentPageBytes() != 2 * kMiB) GTEST_SKIP() << "units of 2 MiB only";
+  const auto arena = *Arena::Create();
+  Extent extent = *arena->Allocate(6 * kMiB);
+  Mapping mapping = *Mapping::Reserve(12 * kMiB, 2 * kMiB);
+  std::byte* const data = mapping.data();
+  ASSERT_THAT(mapping.Show(extent, 0, {.huge_on_touch = false}), IsOk());
+  EXPECT_TRUE(HasFlag(data, "nh"));
+  data[0] = std::byte{1};
+  EXPECT_EQ(arena->Query()->allocated_bytes, kPage)
+      << "whatever shmem_enabled says";
+  // What is populated as a whole may be huge, and is.
+  ASSERT_THAT(mapping.PopulateHuge(0, 2 * kMiB + kPage), IsOk());
+  EXPECT_EQ(arena->Query()->allocated_bytes, 2 * kMiB + kPage);
+  EXPECT_TRUE(HasFlag(data, "hg"));
+  EXPECT_TRUE(HasFlag(data + 2 * kMiB, "nh"));
+  const auto residency = mapping.Query(0, 4 * kMiB);
+  ASSERT_THAT(residency, IsOk());
+  EXPECT_GE(residency->resident_bytes, 2 * kMiB + kPage);
+
+  ASSERT_THAT(mapping.Show(extent, 6 * kMiB), IsOk());
+  EXPECT_TRUE(HasFlag(data + 6 * kMiB, "hg"));
+  ASSERT_THAT(mapping.Show(extent, 0, kMiB, 6 * kMiB), IsOk());
+  EXPECT_FALSE(HasFlag(data + 6 * kMiB, "hg")) << "less than a unit";
+}
+
 TEST_F(MappingPagesTest, LocksWithinTheLimit) {
   const absl::Status locked = mapping_.Lock(0, kPage);
   if (!locked.ok()) GTEST_SKIP() << locked;
@@ -192,6 +239,27 @@ TEST(LockProcessTest, LocksAndUnlocks) {
                         return UnlockProcess().ok() ? 0 : 2;
                       }),
                       0));
+}
+
+TEST_F(MappingPagesTest, LockProcessOnFaultBringsNoPages) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the sanitizer ignores mlockall: its shadow is too large";
+#endif
+  const int status = testing::RunInChild([&] {
+    const absl::Status locked = LockProcess(true, false, LockMode::kOnFault);
+    if (!locked.ok()) {
+      return absl::IsResourceExhausted(locked) ||
+                     absl::IsPermissionDenied(locked)
+                 ? 0
+                 : 1;
+    }
+    const auto residency = mapping_.Query(0, 4 * kPage);
+    if (!residency.ok()) return 2;
+    if (residency->resident_bytes != 0) return 3;
+    // msync(2): EBUSY where the range is locked.
+    return mapping_.Sync(0, kPage, SyncMode::kInvalidate).ok() ? 4 : 0;
+  });
+  EXPECT_TRUE(testing::Exited(status, 0)) << status;
 }
 
 }  // namespace

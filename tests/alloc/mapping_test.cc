@@ -2,7 +2,10 @@
 
 #include "doppel/alloc/mapping.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdint>
 #include <memory>
@@ -10,6 +13,7 @@
 #include <vector>
 
 #include "doppel/tests/support/child.h"
+#include "doppel/tests/support/fault_plan.h"
 #include "doppel/tests/support/hugetlb.h"
 #include "doppel/tests/support/leak_check.h"
 #include "doppel/tests/support/rlimit.h"
@@ -227,6 +231,32 @@ TEST(MappingTest, MovesOwnershipAndLeavesNothing) {
     EXPECT_THAT(b.Unmap(), IsOk());
   }
   EXPECT_TRUE(before.Unchanged());
+}
+
+TEST(MappingTest, WhatCannotBeUnmappedShowsNothingAnyMore) {
+  const auto arena = BaseArena();
+  Extent extent = *arena->Allocate(kPage);
+  for (const bool assigned : {false, true}) {
+    auto ends = std::make_unique<Mapping>(*Mapping::Reserve(kPage));
+    Mapping next = *Mapping::Reserve(kPage);
+    ASSERT_THAT(ends->Show(extent, 0), IsOk());
+    std::byte* const data = ends->data();
+    const std::byte* const next_data = next.data();
+    {
+      const testing::FaultPlan plan(
+          {.call = testing::Call::kMunmap, .nth = 1, .error = ENOMEM});
+      if (assigned) {
+        *ends = std::move(next);
+        EXPECT_EQ(ends->data(), next_data);
+      } else {
+        ends.reset();
+      }
+      EXPECT_TRUE(plan.fired());
+    }
+    EXPECT_TRUE(Faults(data)) << "its page may be another's now";
+    EXPECT_EQ(arena->Query()->views, 0);
+    EXPECT_EQ(munmap(data - kPage, 3 * kPage), 0);
+  }
 }
 
 TEST(MappingTest, NeighboursDoNotMerge) {
