@@ -61,11 +61,18 @@ absl::StatusOr<Mirror> Mirror::Create(const std::shared_ptr<Arena>& arena,
   for (int view = 0; view < views; ++view) {
     const uint64_t at_bytes = bytes * static_cast<uint64_t>(view);
     if (absl::Status shown =
-            mapping->Show(*extent, at_bytes, {.populate = true});
+            mapping->Show(*extent, at_bytes, {.populate = view == 0});
         !shown.ok()) {
       return shown;
     }
     if (view == 0) continue;
+    // The pages are there: what is left is to enter them in the page table. Populated
+    // for reading, shared pages are entered writable all the same, in less time.
+    if (absl::Status entered =
+            mapping->Populate(at_bytes, bytes, Protection::kRead);
+        !entered.ok()) {
+      return entered;
+    }
     // A core file would hold the same bytes once for each view.
     if (absl::Status hidden =
             mapping->Advise(at_bytes, bytes, Advice::kDontDump);

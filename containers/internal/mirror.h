@@ -18,7 +18,8 @@
 //   2. size_bytes() is the extent's size and the distance of the views at once;
 //      there is no other length that somebody could wrap at.
 //   3. One byte before the first and past the last view faults.
-//   4. Every page of every view is populated: no access faults later.
+//   4. Every page of every view stands in the page table, writable: no access faults
+//      later.
 //   5. The pages go back to the arena only after the last view is gone.
 //   6. The distance is never a compile-time constant. Compilers take addresses a
 //      constant apart for different objects, and would keep a stale value.
@@ -62,8 +63,8 @@ class Mirror {
   Mirror() = default;
 
   // Takes at least `min_bytes` from the arena, rounded up to its pages, and shows
-  // them `views` times. Three to six system calls, and one page-table entry for
-  // each page and view.
+  // them `views` times. About a dozen system calls, one more for each transparent
+  // unit of 2 MiB, and one page-table entry for each page and view.
   // REQUIRES: arena is not null; 1 <= views <= kMaxViews.
   // Fails with InvalidArgument for 0 bytes, OutOfRange if the views overflow the
   // address space, ResourceExhausted for more than the machine has memory, and

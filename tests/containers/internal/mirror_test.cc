@@ -3,6 +3,7 @@
 #include "doppel/containers/internal/mirror.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <cerrno>
@@ -106,6 +107,44 @@ TEST(Mirror, PagesExistSinceCreation) {
   ASSERT_THAT(stats, IsOk());
   EXPECT_GE(stats->allocated_bytes, mirror.size_bytes());
   EXPECT_EQ(stats->resident_bytes, kViews * mirror.size_bytes());
+}
+
+// Not one fault in either view, the first write of each page included: also for the
+// second, which was entered for reading.
+TEST(Mirror, NoAccessFaults) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the sanitizer's shadow memory faults";
+#endif
+  const auto faults = [] {
+    rusage usage = {};
+    EXPECT_EQ(getrusage(RUSAGE_THREAD, &usage), 0);
+    return usage.ru_minflt + usage.ru_majflt;
+  };
+  for (const PageSize size :
+       {PageSize::Base(), PageSize::Transparent(), PageSize::Huge2MiB()}) {
+    if (size.is_hugetlb() && FreeHugetlbPages(2 * kMiB) < 4) continue;
+    SCOPED_TRACE(size.ToString());
+    for (const uint64_t bytes : {kMiB, 8 * kMiB}) {
+      const Mirror mirror = MakeMirror(MakeArena({.page_size = size}), bytes);
+      const auto before = faults();
+      for (uint64_t i = 0; i < kViews * mirror.size_bytes(); i += 4096) {
+        const_cast<volatile std::byte*>(mirror.data())[i] = std::byte{1};
+      }
+      EXPECT_EQ(faults(), before);
+    }
+  }
+}
+
+TEST(Mirror, BothViewsAreHugeWhereTheFirstIs) {
+  if (kViews == 1) GTEST_SKIP() << "the canonical build has one view";
+  const std::shared_ptr<Arena> arena = MakeArena();
+  const Mirror mirror = MakeMirror(arena, 8 * kMiB);
+  const auto first = QueryResidency(mirror.data(), mirror.size_bytes());
+  const auto second =
+      QueryResidency(mirror.data() + mirror.size_bytes(), mirror.size_bytes());
+  ASSERT_THAT(first, IsOk());
+  ASSERT_THAT(second, IsOk());
+  EXPECT_EQ(second->huge_bytes, first->huge_bytes);
 }
 
 TEST(Mirror, MovesAndGivesBack) {
