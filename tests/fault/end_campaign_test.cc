@@ -2,8 +2,9 @@
 //
 // The end of an object, by destruction and by move assignment, with each system call
 // that it makes failing in turn. It can report nothing: what it cannot do stays
-// undone and hurts nobody. Pages that cannot be punched serve the next object, and
-// addresses that cannot be unmapped are abandoned.
+// undone and hurts nobody. Pages that cannot be punched serve the next object;
+// addresses that cannot be unmapped are abandoned, but show no pages that are others'
+// next.
 
 #include <algorithm>
 #include <cstdint>

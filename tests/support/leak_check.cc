@@ -24,10 +24,14 @@ constexpr bool kReservationsAreOurs = false;
 constexpr bool kReservationsAreOurs = true;
 #endif
 
+bool IsView(absl::string_view line) {
+  return absl::StrContains(line, "/memfd:");
+}
+
 // The library's: a memfd, or inaccessible anonymous memory.
 // The campaigns ask of every mapping of the process thousands of times.
 bool IsOurs(absl::string_view line) {
-  if (absl::StrContains(line, "/memfd:")) return true;
+  if (IsView(line)) return true;
   if (!kReservationsAreOurs) return false;
   const absl::string_view rest = line.substr(line.find(' ') + 1);
   // A line without a name ends with its inode, 0 (proc(5)).
@@ -52,6 +56,12 @@ void Compare(const std::vector<std::string>& before,
   for (const std::string& line : Missing(before, after)) {
     report.push_back(absl::StrCat("  lost:   ", line));
   }
+}
+
+std::vector<std::string> Views(std::vector<std::string> mappings) {
+  std::erase_if(mappings,
+                [](const std::string& line) { return !IsView(line); });
+  return mappings;
 }
 
 ::testing::AssertionResult Result(const std::vector<std::string>& report) {
@@ -105,9 +115,10 @@ LeakCheck::LeakCheck()
   return Result(report);
 }
 
-::testing::AssertionResult LeakCheck::DescriptorsUnchanged() const {
+::testing::AssertionResult LeakCheck::UnchangedButForReservations() const {
   std::vector<std::string> report;
   Compare(descriptors_, OpenDescriptors(), report);
+  Compare(Views(mappings_), Views(DoppelMappings()), report);
   return Result(report);
 }
 
