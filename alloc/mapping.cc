@@ -213,7 +213,7 @@ absl::Status Mapping::ShowSource(const Source& source, uint64_t bytes,
   }
   Views spares;
   if (absl::Status s = Fill(spares, 2); !s.ok()) return s;
-  const absl::Status shown =
+  absl::Status shown =
       CatchBadAlloc([&] { return map(data_ + at_bytes, MAP_FIXED).status(); });
   if (!shown.ok()) {
     MendHole(at_bytes, bytes);
@@ -291,7 +291,7 @@ absl::Status Mapping::Hide(uint64_t at_bytes, uint64_t bytes) {
 absl::Status Mapping::Conceal(uint64_t at_bytes, uint64_t bytes,
                               Views& spares) {
   std::byte* const begin = data_ + at_bytes;
-  const absl::Status hidden = CatchBadAlloc([&] {
+  absl::Status hidden = CatchBadAlloc([&] {
     return sys::Mmap(begin, bytes, PROT_NONE, kReservationFlags | MAP_FIXED, -1,
                      0)
         .status();

@@ -89,7 +89,7 @@ absl::Status Mapping::Advise(uint64_t at_bytes, uint64_t bytes, Advice advice) {
 
 void Mapping::MarkDontFork(uint64_t at_bytes, uint64_t bytes) {
   dont_fork_process_ = sys::ProcessId();
-  const Views::const_iterator first = FirstView(at_bytes);
+  const auto first = FirstView(at_bytes);
   // The same place, to be changed.
   for (auto view = views_.erase(first, first);
        view != views_.end() && view->first < at_bytes + bytes; ++view) {

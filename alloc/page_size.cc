@@ -213,7 +213,7 @@ std::string FormatBytes(uint64_t bytes) {
 }
 
 uint64_t BasePageBytes() {
-  static const uint64_t bytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  static const auto bytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   return bytes;
 }
 
