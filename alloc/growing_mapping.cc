@@ -177,7 +177,12 @@ absl::Status GrowingMapping::ShowMore(uint64_t bytes) {
     if (bytes < ahead_bytes) extent = arena_->Allocate(bytes);
     if (!extent.ok()) return extent.status();
   }
-  if (absl::Status s = mapping_.Show(*extent, shown_bytes_); !s.ok()) return s;
+  // A touch must not bring more pages than Grow counted.
+  if (absl::Status s =
+          mapping_.Show(*extent, shown_bytes_, {.huge_on_touch = false});
+      !s.ok()) {
+    return s;
+  }
   shown_bytes_ += extent->size_bytes();
   if (extents_.empty() || !extents_.back().Join(*extent)) {
     extents_.push_back(*std::move(extent));

@@ -19,8 +19,6 @@
 namespace doppel::internal {
 namespace {
 
-// Populating more than the machine has would have the kernel end some process:
-// MADV_POPULATE_WRITE reports what a limit forbids, not what memory lacks.
 absl::Status CheckFits(uint64_t bytes, int views) {
   if (bytes == 0) {
     return absl::InvalidArgumentError(
@@ -31,13 +29,7 @@ absl::Status CheckFits(uint64_t bytes, int views) {
     return absl::OutOfRangeError(absl::StrCat(
         bytes, " bytes shown ", views, " times overflow the address space"));
   }
-  const uint64_t machine_bytes = sys::MemoryBytes();
-  if (bytes > machine_bytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat(bytes, " bytes wanted, populated at creation, and the ",
-                     "machine has ", machine_bytes, "; ask for less"));
-  }
-  return absl::OkStatus();
+  return sys::CheckMemory(bytes);
 }
 
 }  // namespace

@@ -59,9 +59,10 @@ TEST_F(AllocatorTest, AllocatesAlignedAndRefusesWhatHasNoSize) {
   EXPECT_EQ(reinterpret_cast<uintptr_t>(at) % 256, 0);
   const auto result = wide.allocate_at_least(2);
 #ifdef __cpp_lib_allocate_at_least
-  static_assert(std::is_same_v<decltype(result),
-                               const std::allocation_result<
-                                   typename decltype(wide)::value_type*>>);
+  static_assert(
+      std::is_same_v<
+          decltype(result),
+          const std::allocation_result<typename decltype(wide)::value_type*>>);
 #endif
   EXPECT_GE(result.count, 2);
   EXPECT_EQ(wide.max_size(), PTRDIFF_MAX / 256);

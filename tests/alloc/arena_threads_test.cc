@@ -42,8 +42,9 @@ struct Stamped {
         mapping(*Mapping::Reserve(extent.size_bytes())),
         stamp(value) {
     EXPECT_THAT(mapping.Show(extent, 0), IsOk());
-    for (uint64_t at = 0; at < extent.size_bytes(); at += kPage)
+    for (uint64_t at = 0; at < extent.size_bytes(); at += kPage) {
       Word(at) = stamp;
+    }
   }
 
   bool Holds() const {

@@ -161,6 +161,7 @@ TEST(GrowingMappingTest, MovesAndLeavesNothing) {
     ASSERT_THAT(a.Grow(kMiB), IsOk());
     Fill(a, 0, kMiB);
     GrowingMapping b = std::move(a);
+    // NOLINTNEXTLINE(clang-analyzer-cplusplus.Move): it is what is tested.
     EXPECT_FALSE(a);
     EXPECT_EQ(a.data(), nullptr);
     EXPECT_EQ(a.committed_bytes(), 0);
@@ -192,6 +193,7 @@ TEST(GrowingMappingTest, UsesFewMappingsWhereSeveralGrowInTurn) {
       *Arena::Create({.page_size = PageSize::Base()});
   const uint64_t before = arena->Query()->process_mappings;
   std::vector<GrowingMapping> memories;
+  memories.reserve(4);
   for (int i = 0; i < 4; ++i) {
     memories.push_back(*GrowingMapping::Create({.arena = arena}));
   }

@@ -3,14 +3,20 @@
 #include "doppel/tests/support/leak_check.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 
 namespace doppel::testing {
@@ -38,6 +44,37 @@ bool IsOurs(absl::string_view line) {
   return absl::StartsWith(rest, "---") &&
          absl::EndsWith(absl::StripTrailingAsciiWhitespace(line), " 0");
 }
+
+// A line of maps: `begin-end rest`, where the rest of a view has the file's offset.
+struct Line {
+  explicit Line(absl::string_view line) {
+    const std::pair<absl::string_view, absl::string_view> parts =
+        absl::StrSplit(line, absl::MaxSplits(' ', 1));
+    const std::pair<absl::string_view, absl::string_view> range =
+        absl::StrSplit(parts.first, '-');
+    begin = std::stoull(std::string(range.first), nullptr, 16);
+    end = std::stoull(std::string(range.second), nullptr, 16);
+    const std::vector<absl::string_view> words =
+        absl::StrSplit(parts.second, absl::MaxSplits(' ', 2));
+    offset = std::stoull(std::string(words[1]), nullptr, 16);
+    what = absl::StrCat(words[0], " ", words[2]);
+    is_view = IsView(line);
+  }
+  // Whether it shows what comes right behind `front`, right behind it.
+  bool Continues(const Line& front) const {
+    return begin == front.end && what == front.what &&
+           (!is_view || offset == front.offset + (front.end - front.begin));
+  }
+  std::string ToString() const {
+    return absl::StrFormat("%x-%x %x %s", begin, end, offset, what);
+  }
+
+  uint64_t begin;
+  uint64_t end;
+  uint64_t offset;
+  std::string what;  // Protection, device, inode, name.
+  bool is_view;
+};
 
 std::vector<std::string> Missing(const std::vector<std::string>& from,
                                  const std::vector<std::string>& in) {
@@ -90,12 +127,22 @@ std::vector<std::string> OpenDescriptors() {
 
 std::vector<std::string> DoppelMappings() {
   std::ifstream maps("/proc/self/maps");
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(maps, line);) {
-    if (IsOurs(line)) lines.push_back(line);
+  std::vector<Line> lines;
+  for (std::string text; std::getline(maps, text);) {
+    if (!IsOurs(text)) continue;
+    const Line line(text);
+    // The kernel cuts and joins mappings as hints (madvise(2)) come and go.
+    if (!lines.empty() && line.Continues(lines.back())) {
+      lines.back().end = line.end;
+    } else {
+      lines.push_back(line);
+    }
   }
-  std::sort(lines.begin(), lines.end());
-  return lines;
+  std::vector<std::string> mappings;
+  mappings.reserve(lines.size());
+  for (const Line& line : lines) mappings.push_back(line.ToString());
+  std::sort(mappings.begin(), mappings.end());
+  return mappings;
 }
 
 int64_t KernelMappings() {

@@ -71,6 +71,7 @@ TEST(AddressShareTest, GoesBackOnce) {
 
 TEST(AddressShareTest, ThreadsTakeAndGiveBack) {
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([] {
       for (int i = 0; i < 10'000; ++i) {

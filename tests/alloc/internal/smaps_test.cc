@@ -21,7 +21,7 @@ namespace {
 using ::doppel::testing::IsOk;
 
 TEST(SmapsTest, FindsAMappingOfAFileWithItsPages) {
-  constexpr size_t kBytes = 8 * 4096;
+  constexpr size_t kBytes = size_t{8} * 4096;
   const int fd = memfd_create("smaps_test", MFD_CLOEXEC);
   ASSERT_GE(fd, 0);
   ASSERT_EQ(ftruncate(fd, kBytes), 0);
@@ -30,7 +30,7 @@ TEST(SmapsTest, FindsAMappingOfAFileWithItsPages) {
   void* const map =
       mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   ASSERT_NE(map, MAP_FAILED);
-  std::memset(map, 1, 3 * 4096);
+  std::memset(map, 1, size_t{3} * 4096);
 
   auto smaps = Smaps::Read();
   ASSERT_THAT(smaps, IsOk());
