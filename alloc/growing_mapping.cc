@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <new>
@@ -214,22 +215,24 @@ absl::Status GrowingMapping::ShrinkTo(uint64_t bytes) {
 
 absl::Status GrowingMapping::CutTo(uint64_t keep_bytes) {
   if (keep_bytes >= shown_bytes_) return absl::OkStatus();
+  size_t kept = extents_.size();
+  uint64_t kept_bytes = shown_bytes_;
+  while (kept_bytes > keep_bytes) kept_bytes -= extents_[--kept].size_bytes();
+  Extent tail;  // Of the extent that keep_bytes lies in.
+  if (kept_bytes < keep_bytes) {
+    absl::StatusOr<Extent> cut =
+        extents_[kept].SplitAt(keep_bytes - kept_bytes);
+    if (!cut.ok()) return cut.status();
+    tail = *std::move(cut);
+    ++kept;
+  }
   if (absl::Status s = mapping_.Hide(keep_bytes, shown_bytes_ - keep_bytes);
       !s.ok()) {
+    if (tail) extents_[kept - 1].Join(tail);
     return s;
   }
-  while (shown_bytes_ > keep_bytes) {
-    const uint64_t last_bytes = extents_.back().size_bytes();
-    const uint64_t excess_bytes = shown_bytes_ - keep_bytes;
-    if (last_bytes <= excess_bytes) {
-      extents_.pop_back();
-      shown_bytes_ -= last_bytes;
-    } else {
-      // The part cut off goes back at once.
-      extents_.back().SplitAt(last_bytes - excess_bytes).IgnoreError();
-      shown_bytes_ = keep_bytes;
-    }
-  }
+  extents_.resize(kept);
+  shown_bytes_ = keep_bytes;
   committed_bytes_ = std::min(committed_bytes_, keep_bytes);
   return absl::OkStatus();
 }

@@ -19,7 +19,6 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "doppel/alloc/internal/linux_abi.h"
 #include "doppel/alloc/internal/sys.h"
 #include "doppel/alloc/internal/sys_invoke.h"
@@ -89,7 +88,7 @@ absl::StatusOr<int> MemfdCreate(const std::string& name, unsigned flags) {
   });
   if (fd >= 0) return static_cast<int>(fd);
   return Failure(Call::kMemfdCreate,
-                 absl::StrFormat("\"%s\", 0x%x", name, flags),
+                 absl::StrCat("\"", name, "\", 0x", absl::Hex(flags)),
                  CallErrno() == EINVAL
                      ? "the kernel knows not all flags, or the name is longer "
                        "than 249 bytes"
@@ -103,7 +102,7 @@ absl::StatusOr<int> ShmOpen(const std::string& name, int flags) {
                         [&] { return shm_open(name.c_str(), flags, 0600); });
   if (fd >= 0) return fd;
   return Failure(
-      Call::kShmOpen, absl::StrFormat("\"%s\", 0x%x", name, flags),
+      Call::kShmOpen, absl::StrCat("\"", name, "\", 0x", absl::Hex(flags)),
       CallErrno() == EEXIST   ? "another process made it: open it instead"
       : CallErrno() == ENOENT ? "nothing of that name is there: create it"
       : CallErrno() == EINVAL ? "a name is one slash and no other"
@@ -121,7 +120,8 @@ absl::StatusOr<int> Open(const std::string& path, int flags) {
   const int fd = Invoke(Call::kOpen,
                         [&] { return open(path.c_str(), flags | O_CLOEXEC); });
   if (fd >= 0) return fd;
-  return Failure(Call::kOpen, absl::StrFormat("\"%s\", 0x%x", path, flags));
+  return Failure(Call::kOpen,
+                 absl::StrCat("\"", path, "\", 0x", absl::Hex(flags)));
 }
 
 absl::StatusOr<int> Dup(int fd) {
@@ -168,7 +168,8 @@ absl::Status Fallocate(int fd, int mode, uint64_t offset_bytes,
   }
   return Failure(
       Call::kFallocate,
-      absl::StrFormat("%d, 0x%x, %d, %d", fd, mode, offset_bytes, length_bytes),
+      absl::StrCat(fd, ", 0x", absl::Hex(mode), ", ", offset_bytes, ", ",
+                   length_bytes),
       CallErrno() == ENOSPC || CallErrno() == ENOMEM
           ? "no pages left: raise vm.nr_hugepages (hugetlb) or the memory "
             "limit"
@@ -180,7 +181,8 @@ absl::StatusOr<int> Fcntl(int fd, int command, int argument) {
       Invoke(Call::kFcntl, [&] { return fcntl(fd, command, argument); });
   if (result >= 0) return result;
   return Failure(
-      Call::kFcntl, absl::StrFormat("%d, %d, 0x%x", fd, command, argument),
+      Call::kFcntl,
+      absl::StrCat(fd, ", ", command, ", 0x", absl::Hex(argument)),
       CallErrno() == EBUSY    ? "a writable shared mapping stands in the way "
                                 "of F_SEAL_WRITE: unmap it first"
       : CallErrno() == EPERM  ? "the file is sealed against more seals, or "
@@ -327,7 +329,7 @@ absl::StatusOr<int> Ioctl(int fd, unsigned long request, void* argument) {
   const int result =
       Invoke(Call::kIoctl, [&] { return ioctl(fd, request, argument); });
   if (result >= 0) return result;
-  return Failure(Call::kIoctl, absl::StrFormat("%d, 0x%x", fd, request));
+  return Failure(Call::kIoctl, absl::StrCat(fd, ", 0x", absl::Hex(request)));
 }
 
 int ProcessId() { return getpid(); }

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <string>
 
-#include "absl/strings/str_format.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "doppel/alloc/internal/linux_abi.h"
 #include "doppel/alloc/internal/sys.h"
@@ -17,8 +17,10 @@
 namespace doppel::internal::sys {
 namespace {
 
+// Not absl::StrFormat: it ends the process where the heap has no memory for the text.
 std::string Range(const void* at, size_t bytes) {
-  return absl::StrFormat("%p, %d", at, bytes);
+  return absl::StrCat("0x", absl::Hex(reinterpret_cast<uintptr_t>(at)), ", ",
+                      bytes);
 }
 
 absl::string_view MapAdvice(int flags) {
@@ -72,10 +74,11 @@ absl::StatusOr<std::byte*> Mmap(void* at, size_t bytes, int protection,
                                            static_cast<off_t>(offset_bytes)));
   });
   if (result != -1) return reinterpret_cast<std::byte*>(result);
-  return Failure(Call::kMmap,
-                 absl::StrFormat("%p, %d, 0x%x, 0x%x, %d, %d", at, bytes,
-                                 protection, flags, fd, offset_bytes),
-                 MapAdvice(flags));
+  return Failure(
+      Call::kMmap,
+      absl::StrCat(Range(at, bytes), ", 0x", absl::Hex(protection), ", 0x",
+                   absl::Hex(flags), ", ", fd, ", ", offset_bytes),
+      MapAdvice(flags));
 }
 
 absl::Status Munmap(void* at, size_t bytes) {
@@ -91,10 +94,11 @@ absl::Status Mprotect(void* at, size_t bytes, int protection) {
   const int result =
       Invoke(Call::kMprotect, [&] { return mprotect(at, bytes, protection); });
   if (result == 0) return absl::OkStatus();
-  return Failure(
-      Call::kMprotect, absl::StrFormat("%p, %d, 0x%x", at, bytes, protection),
-      CallErrno() == EACCES ? "the descriptor or a seal forbids this protection"
-                            : "");
+  return Failure(Call::kMprotect,
+                 absl::StrCat(Range(at, bytes), ", 0x", absl::Hex(protection)),
+                 CallErrno() == EACCES
+                     ? "the descriptor or a seal forbids this protection"
+                     : "");
 }
 
 absl::StatusOr<std::byte*> Mremap(void* from, size_t old_bytes,
@@ -105,8 +109,9 @@ absl::StatusOr<std::byte*> Mremap(void* from, size_t old_bytes,
   });
   if (result != -1) return reinterpret_cast<std::byte*>(result);
   return Failure(Call::kMremap,
-                 absl::StrFormat("%p, %d, %d, 0x%x, %p", from, old_bytes,
-                                 new_bytes, flags, to),
+                 absl::StrCat(Range(from, old_bytes), ", ", new_bytes, ", 0x",
+                              absl::Hex(flags), ", 0x",
+                              absl::Hex(reinterpret_cast<uintptr_t>(to))),
                  CallErrno() == EAGAIN ? kLockAdvice : "");
 }
 
@@ -115,7 +120,7 @@ absl::Status Madvise(void* at, size_t bytes, int advice) {
       Invoke(Call::kMadvise, [&] { return madvise(at, bytes, advice); });
   if (result == 0) return absl::OkStatus();
   absl::Status failure =
-      Failure(Call::kMadvise, absl::StrFormat("%p, %d, %d", at, bytes, advice),
+      Failure(Call::kMadvise, absl::StrCat(Range(at, bytes), ", ", advice),
               AdviseAdvice());
   // Populating says EFAULT where a touch would have raised SIGBUS.
   return CallErrno() == EFAULT ? absl::ResourceExhaustedError(failure.message())
@@ -139,7 +144,7 @@ absl::Status Munlock(void* at, size_t bytes) {
 absl::Status Mlockall(int flags) {
   return OkOr(Call::kMlockall,
               Invoke(Call::kMlockall, [&] { return mlockall(flags); }),
-              absl::StrFormat("0x%x", flags), kLockAdvice);
+              absl::StrCat("0x", absl::Hex(flags)), kLockAdvice);
 }
 
 absl::Status Munlockall() {
@@ -151,7 +156,7 @@ absl::Status Msync(void* at, size_t bytes, int flags) {
   return OkOr(
       Call::kMsync,
       Invoke(Call::kMsync, [&] { return msync(at, bytes, flags); }),
-      absl::StrFormat("%p, %d, 0x%x", at, bytes, flags),
+      absl::StrCat(Range(at, bytes), ", 0x", absl::Hex(flags)),
       CallErrno() == EBUSY ? "the range is locked: unlock it first" : "");
 }
 

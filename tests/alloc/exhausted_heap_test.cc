@@ -3,11 +3,15 @@
 // Arena and Mapping where operator new has no memory any more: what ends goes on
 // ending, what fails fails whole, and afterwards everything works again.
 
+#include <sys/mman.h>
+
+#include <cerrno>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
 #include <memory>
 #include <new>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -15,6 +19,8 @@
 #include "doppel/alloc/arena.h"
 #include "doppel/alloc/mapping.h"
 #include "doppel/tests/support/child.h"
+#include "doppel/tests/support/fault_plan.h"
+#include "doppel/tests/support/hugetlb.h"
 #include "doppel/tests/support/status_matchers.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -47,6 +53,9 @@ constinit thread_local int64_t allocations_left = kUnlimited;
 namespace doppel {
 namespace {
 
+using ::doppel::testing::Call;
+using ::doppel::testing::Fault;
+using ::doppel::testing::FaultPlan;
 using ::doppel::testing::Faults;
 using ::doppel::testing::IsOk;
 
@@ -123,6 +132,23 @@ TEST(ExhaustedHeapTest, ExtentsGoBackWithoutMemory) {
   }
 }
 
+TEST(ExhaustedHeapTest, APageThatCannotBePunchedStaysRetained) {
+  const auto arena = *Arena::Create({.page_size = PageSize::Base()});
+  Extent extent = *arena->Allocate(4 * kPage);
+  Touch(extent);
+  {
+    // Its error's message finds no memory.
+    const FaultPlan plan(
+        {.call = Call::kFallocate, .nth = 1, .error = ENOSPC, .sticky = true});
+    const ExhaustedHeap heap;
+    extent.Reset();
+  }
+  EXPECT_EQ(arena->Query()->retained_bytes, 4 * kPage);
+  ExpectAccountsForAll(*arena, 0);
+  EXPECT_THAT(arena->Trim(), IsOk());
+  EXPECT_EQ(arena->Query()->allocated_bytes, 0);
+}
+
 TEST(ExhaustedHeapTest, AllocateFailsWhole) {
   bool succeeded = false;
   for (int64_t allocations = 0; !succeeded; ++allocations) {
@@ -151,6 +177,20 @@ TEST(ExhaustedHeapTest, AllocateFailsWhole) {
     ExpectAccountsForAll(*arena, 0);
     ASSERT_LT(allocations, 100);
   }
+}
+
+TEST(ExhaustedHeapTest, AHugetlbPoolThatIsEmptyTakesNoRun) {
+  if (testing::FreeHugetlbPages(2 * kMiB) < 2) {
+    GTEST_SKIP() << testing::kNoHugetlbPool;
+  }
+  const auto arena = *Arena::Create({.page_size = PageSize::Huge2MiB()});
+  for (int64_t allocations = 0; allocations < 10; ++allocations) {
+    const FaultPlan plan({.call = Call::kFallocate, .nth = 1, .error = ENOSPC});
+    EXPECT_FALSE(SucceedsWith(
+        allocations, [&] { return arena->Allocate(2 * kMiB).status(); }));
+    ExpectAccountsForAll(*arena, 0);
+  }
+  EXPECT_THAT(arena->Allocate(2 * kMiB), IsOk());
 }
 
 TEST(ExhaustedHeapTest, AnExtentIsCutOrLeftAsItIs) {
@@ -204,9 +244,9 @@ struct World {
   }
 };
 
-World MakeWorld() {
+World MakeWorld(const Arena::Options& options) {
   World world;
-  world.arena = *Arena::Create({.page_size = PageSize::Base()});
+  world.arena = *Arena::Create(options);
   world.shown = *world.arena->Allocate(4 * kPage);
   world.spare = *world.arena->Allocate(4 * kPage);
   world.mapping = *Mapping::Reserve(16 * kPage);
@@ -217,6 +257,8 @@ World MakeWorld() {
   }
   return world;
 }
+
+World MakeWorld() { return MakeWorld({.page_size = PageSize::Base()}); }
 
 TEST(ExhaustedHeapTest, MappingsEndWithoutMemory) {
   World world = MakeWorld();
@@ -236,15 +278,37 @@ TEST(ExhaustedHeapTest, MappingsEndWithoutMemory) {
   EXPECT_EQ(world.views(), 0);
 }
 
+TEST(ExhaustedHeapTest, AMappingThatCannotBeUnmappedEndsToo) {
+  World world = MakeWorld();
+  std::byte* const data = world.mapping.data();
+  const uint64_t size_bytes = world.mapping.size_bytes();
+  {
+    const FaultPlan plan({.call = Call::kMunmap, .nth = 1, .error = ENOMEM});
+    const ExhaustedHeap heap;
+    const Mapping ends = std::move(world.mapping);
+  }
+  EXPECT_EQ(world.views(), 0);
+  EXPECT_TRUE(Faults(data)) << "its pages may be others' now";
+  munmap(data - kPage, size_bytes + 2 * kPage);
+}
+
 // Runs the operation with memory for no allocation, for one, for two, until it is
-// enough.
-void Sweep(const std::function<absl::Status(World&)>& operation) {
+// enough: at first with the fault in place, if there is one.
+void Sweep(
+    const std::function<absl::Status(World&)>& operation,
+    std::optional<Fault> fault = std::nullopt,
+    const std::function<World()>& make = [] { return MakeWorld(); }) {
+  SCOPED_TRACE(fault ? fault->ToString() : "no fault");
   bool succeeded = false;
   for (int64_t allocations = 0; !succeeded; ++allocations) {
     SCOPED_TRACE(allocations);
-    World world = MakeWorld();
+    World world = make();
     const uint64_t views = world.views();
-    succeeded = SucceedsWith(allocations, [&] { return operation(world); });
+    {
+      std::optional<FaultPlan> plan;
+      if (fault) plan.emplace(*fault);
+      succeeded = SucceedsWith(allocations, [&] { return operation(world); });
+    }
     if (!succeeded) {
       EXPECT_EQ(world.views(), views);
       EXPECT_TRUE(world.Holds());
@@ -257,12 +321,22 @@ void Sweep(const std::function<absl::Status(World&)>& operation) {
       const Mapping ends = std::move(world.mapping);
     }
     ASSERT_LT(allocations, 100);
+    // What fails anyway needs memory for its message only.
+    if (fault && allocations == 20) break;
   }
 }
 
 TEST(ExhaustedHeapTest, ShowFailsWhole) {
-  Sweep([](World& world) {
+  const auto show = [](World& world) {
     return world.mapping.Show(world.spare, 8 * kPage, {.populate = true});
+  };
+  Sweep(show);
+  for (const Call call : {Call::kMmap, Call::kMadvise}) {
+    Sweep(show, Fault{.call = call, .nth = 1, .error = ENOMEM});
+  }
+  Sweep(show, Fault{.call = Call::kMadvise, .nth = 2, .error = ENOMEM}, [] {
+    return MakeWorld({.page_size = PageSize::Base(),
+                      .fork_policy = Arena::ForkPolicy::kDontFork});
   });
   // It cuts a view in two and stands between its parts.
   Sweep([](World& world) {
@@ -285,12 +359,17 @@ TEST(ExhaustedHeapTest, HidingWholeViewsTakesNoMemory) {
 }
 
 TEST(ExhaustedHeapTest, MoveAndAliasFailWhole) {
-  Sweep([](World& world) {
+  const auto move = [](World& world) {
     return world.mapping.Move(kPage, kPage, world.other, 0);
-  });
-  Sweep([](World& world) {
+  };
+  const auto alias = [](World& world) {
     return world.mapping.Alias(kPage, kPage, 8 * kPage);
-  });
+  };
+  Sweep(move);
+  Sweep(alias);
+  const Fault fault = {.call = Call::kMremap, .nth = 1, .error = ENOMEM};
+  Sweep(move, fault);
+  Sweep(alias, fault);
 }
 
 }  // namespace

@@ -161,7 +161,6 @@ TEST(GrowingMappingTest, MovesAndLeavesNothing) {
     ASSERT_THAT(a.Grow(kMiB), IsOk());
     Fill(a, 0, kMiB);
     GrowingMapping b = std::move(a);
-    // NOLINTNEXTLINE(clang-analyzer-cplusplus.Move): it is what is tested.
     EXPECT_FALSE(a);
     EXPECT_EQ(a.data(), nullptr);
     EXPECT_EQ(a.committed_bytes(), 0);

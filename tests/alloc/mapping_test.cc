@@ -71,13 +71,13 @@ TEST(MappingTest, ReadingPastEitherEndFaults) {
 TEST(MappingTest, ShowsOnceTwiceAndManyTimes) {
   const auto arena = BaseArena();
   Extent extent = *arena->Allocate(2 * kPage);
-  constexpr int kTimes = 17;
+  constexpr uint64_t kTimes = 17;
   Mapping mapping = *Mapping::Reserve(kTimes * 2 * kPage);
-  for (int i = 0; i < kTimes; ++i) {
+  for (uint64_t i = 0; i < kTimes; ++i) {
     ASSERT_THAT(mapping.Show(extent, i * 2 * kPage), IsOk());
   }
   Store(mapping, 8, 77);
-  for (int i = 0; i < kTimes; ++i) {
+  for (uint64_t i = 0; i < kTimes; ++i) {
     EXPECT_EQ(Load(mapping, i * 2 * kPage + 8), 77);
     Store(mapping, i * 2 * kPage + kPage, i);
     EXPECT_EQ(Load(mapping, kPage), i);

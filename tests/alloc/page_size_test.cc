@@ -160,12 +160,12 @@ TEST(PageSizeTest, BaseAndTransparentNeedNothing) {
 }
 
 TEST(ResidencyTest, CountsPagesThatAreThere) {
-  constexpr size_t kBytes = 16 * 4096;
+  constexpr size_t kBytes = size_t{16} * 4096;
   void* map = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(map, MAP_FAILED);
   ASSERT_EQ(madvise(map, kBytes, MADV_NOHUGEPAGE), 0);
-  std::memset(map, 1, 3 * 4096);
+  std::memset(map, 1, size_t{3} * 4096);
   const auto residency = QueryResidency(map, kBytes);
   ASSERT_THAT(residency, IsOk());
   EXPECT_EQ(residency->mapped_bytes, kBytes);

@@ -211,7 +211,7 @@ TEST(RegionTest, TypedConstruction) {
   Wide* wide = region.New<Wide>(7);
   EXPECT_EQ(wide->value, 7);
   EXPECT_EQ(Address(wide) % 64, 0);
-  std::string* text = region.Own<std::string>(100, 'x');
+  auto* text = region.Own<std::string>(100, 'x');
   EXPECT_EQ(text->size(), 100);
   const int* numbers = region.NewArray<int>(1000);
   EXPECT_TRUE(std::all_of(numbers, numbers + 1000,

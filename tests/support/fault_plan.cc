@@ -12,7 +12,6 @@ namespace doppel::testing {
 namespace {
 
 using internal::sys::CallName;
-using internal::sys::FaultHook;
 using internal::sys::kCalls;
 using internal::sys::SetFaultHook;
 

@@ -62,7 +62,6 @@ TEST(VectorStorageTest, MovingKeepsTheOptionsOfBoth) {
   std::byte* const data = from.data();
   VectorStorage to = std::move(from);
   EXPECT_EQ(to.data(), data);
-  // NOLINTNEXTLINE(clang-analyzer-cplusplus.Move): it is what is tested.
   EXPECT_EQ(from.data(), nullptr);
   EXPECT_EQ(from.max_bytes(), kMiB);
   from.Grow(1);
