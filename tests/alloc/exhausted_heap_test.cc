@@ -62,6 +62,10 @@ using ::doppel::testing::IsOk;
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 
+// Abseil makes its table of texts for errno at the first use, and leaks what it has
+// of it where that fails.
+const absl::Status kFirstText = absl::ErrnoToStatus(ENOMEM, "");
+
 // The heap of this thread has memory for so many allocations more, for its life.
 class ExhaustedHeap {
  public:
