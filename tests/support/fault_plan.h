@@ -100,7 +100,7 @@ class CallCounter final : public internal::sys::FaultHook {
 std::vector<Fault> FaultsOf(Call call, int nth);
 
 // Every fault to inject into an operation that made these calls. At most
-// `calls_each` calls of a kind are taken: the first ones and the last.
+// `calls_each` calls of a kind are taken: the first ones and the last (but of read(2)).
 std::vector<Fault> FaultsFor(const CallCounter& counter, int calls_each = 8);
 
 // Fails each system call that `operate` makes, in turn.
