@@ -56,7 +56,7 @@ class GrowingMapping {
     // Null: Arena::Default().
     std::shared_ptr<Arena> arena = nullptr;
     // Addresses to reserve; Grow can never go beyond. 0: DefaultReserveBytes(), or
-    // less where RLIMIT_AS leaves less, or after a thousand others that asked for 0
+    // less where RLIMIT_AS leaves less, or after some hundred others that asked for 0
     // (internal/address_share.h).
     uint64_t reserve_bytes = 0;
   };

@@ -8,8 +8,9 @@
 //
 // A process has 2^47 bytes of addresses. If each of a few thousand vectors took as many
 // as the machine has memory, malloc would find none left. So all of them together take
-// half, and each takes at most 1/kShare of what is left of it: the first thousands get
-// all that they could ever fill, later ones less and less, and none is refused.
+// half, and the k-th takes at most 1/(4 k) of what is left of that: the first hundreds
+// get all that they could ever fill, the ten-thousandth still hundreds of megabytes, and
+// none is refused.
 //
 // Invariants:
 //   1. The sum of live shares is at most kTotalBytes, but for shares of kLeastBytes.
@@ -36,17 +37,20 @@ namespace doppel::internal {
 class AddressShare {
  public:
   static constexpr uint64_t kTotalBytes = uint64_t{1} << 46;
-  static constexpr uint64_t kShare = 16;
+  // The part of the first ones: what is left over this.
+  static constexpr uint64_t kLeastDivisor = 64;
   static constexpr uint64_t kLeastBytes = uint64_t{1} << 20;
 
   // At most `wanted_bytes`, but at least kLeastBytes.
   static AddressShare Take(uint64_t wanted_bytes) {
+    const uint64_t shares = 1 + shares_.fetch_add(1, std::memory_order_relaxed);
+    const uint64_t divisor = std::max(4 * shares, kLeastDivisor);
     uint64_t taken = taken_bytes_.load(std::memory_order_relaxed);
     uint64_t bytes = 0;
     do {
       const uint64_t left = kTotalBytes - std::min(taken, kTotalBytes);
       bytes = std::bit_floor(
-          std::max(std::min(wanted_bytes, left / kShare), kLeastBytes));
+          std::max(std::min(wanted_bytes, left / divisor), kLeastBytes));
     } while (!taken_bytes_.compare_exchange_weak(taken, taken + bytes,
                                                  std::memory_order_relaxed));
     return AddressShare(bytes);
@@ -61,7 +65,9 @@ class AddressShare {
     return *this;
   }
   ~AddressShare() {
-    if (bytes_ != 0) taken_bytes_.fetch_sub(bytes_, std::memory_order_relaxed);
+    if (bytes_ == 0) return;
+    taken_bytes_.fetch_sub(bytes_, std::memory_order_relaxed);
+    shares_.fetch_sub(1, std::memory_order_relaxed);
   }
 
   uint64_t bytes() const { return bytes_; }
@@ -80,6 +86,7 @@ class AddressShare {
   explicit AddressShare(uint64_t bytes) : bytes_(bytes) {}
 
   static inline std::atomic<uint64_t> taken_bytes_{0};
+  static inline std::atomic<uint64_t> shares_{0};  // That live.
   uint64_t bytes_ = 0;
 };
 
