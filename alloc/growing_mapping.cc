@@ -7,10 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "doppel/alloc/internal/bad_alloc.h"
 #include "doppel/alloc/internal/sys.h"
 
 namespace doppel {
@@ -163,11 +163,11 @@ absl::Status GrowingMapping::ShowMore(uint64_t bytes) {
   }
   ahead_bytes = std::min(ahead_bytes, reserved_bytes() - shown_bytes_);
   // What is shown must be in extents_: this may throw, what follows may not.
-  try {
+  absl::Status room = internal::CatchBadAlloc([&] {
     extents_.reserve(extents_.size() + 1);
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("no memory for the list of extents");
-  }
+    return absl::OkStatus();
+  });
+  if (!room.ok()) return room;
   absl::StatusOr<Extent> extent =
       arena_->Allocate(ahead_bytes, 0,
                        ahead_bytes <= bytes ? Arena::Preference::kRetained
