@@ -28,6 +28,7 @@
 
 #include <sys/stat.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -35,6 +36,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 namespace doppel::internal::sys {
 
@@ -66,8 +68,14 @@ enum class Call : uint8_t {
   kMsync,
   kIoctl,
   kGetrlimit,
+  kFutex,
+  kMembarrier,
+  kEventfd,
+  kPoll,
+  kPidfdOpen,
+  kWrite,
 };
-inline constexpr int kCalls = static_cast<int>(Call::kGetrlimit) + 1;
+inline constexpr int kCalls = static_cast<int>(Call::kWrite) + 1;
 
 // The name that the manual gives it.
 const char* CallName(Call call);
@@ -129,6 +137,38 @@ absl::Status Munlockall();
 absl::Status Msync(void* at, size_t bytes, int flags);
 // ioctl(2) on /proc/self/pagemap and its like; returns what the ioctl returns.
 absl::StatusOr<int> Ioctl(int fd, unsigned long request, void* argument);
+
+// --- Waiting. Deadlines are of CLOCK_REALTIME. ---
+
+// Whether sleepers are of one process, or of all that map the word's page.
+enum class FutexScope : uint8_t { kProcess, kMachine };
+
+// Sleeps while `word` holds `expected`, until woken, the deadline or a signal
+// (futex(2), FUTEX_WAIT_BITSET). Whoever slept looks again, so that no failure
+// matters.
+void FutexWait(const std::atomic<uint32_t>& word, uint32_t expected,
+               absl::Time deadline, FutexScope scope);
+// Wakes all who sleep on the word.
+void FutexWake(const std::atomic<uint32_t>& word, FutexScope scope);
+
+// membarrier(2): a fence in every thread of this process, or of all processes that
+// have called RegisterForBarriers. About a microsecond.
+absl::Status Barrier(FutexScope scope);
+absl::Status RegisterForBarriers();
+
+// A counter that polls as readable while it is not 0 (eventfd(2)); non-blocking.
+absl::StatusOr<int> EventFd();
+void SignalEvent(int fd);  // Adds 1.
+void ClearEvent(int fd);   // Sets 0.
+
+// Becomes readable when the process ends (pidfd_open(2)).
+absl::StatusOr<int> PidfdOpen(int process);
+
+// Waits until one of the descriptors is readable or hung up, the deadline or a signal
+// (ppoll(2)), and says which ones are, as a mask: bit i for fds[i]. Descriptors below
+// 0 are ignored. At most kMaxPolled.
+inline constexpr size_t kMaxPolled = 4;
+absl::StatusOr<uint32_t> Poll(std::span<const int> fds, absl::Time deadline);
 
 // getpid(2): cannot fail.
 int ProcessId();

@@ -21,7 +21,11 @@ ROOMS = [
     "alloc/page_size", "alloc/residency", "alloc/memfd", "alloc/arena",
     "alloc/mapping", "alloc/growing_mapping", "alloc/region",
     "alloc/allocator", "alloc/memory_resource", "containers/internal/",
-    "containers/", "examples/", "tests/support/", "tests/", "bench/support/",
+    "containers/ring_layout", "containers/ring_protocol", "containers/ring_wait",
+    "containers/ring_options", "containers/internal/ring_end",
+    "containers/internal/ring_wake", "containers/ring_writer",
+    "containers/ring_reader", "containers/internal/line_ownership",
+    "containers/internal/spsc_storage", "containers/", "examples/", "tests/support/", "tests/", "bench/support/",
     "bench/",
 ]
 

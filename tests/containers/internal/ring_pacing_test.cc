@@ -1,26 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "doppel/containers/internal/spsc_pacing.h"
+#include "doppel/containers/internal/ring_pacing.h"
 
 #include <cstdint>
 
 #include "doppel/containers/internal/pause.h"
-#include "doppel/containers/internal/spsc_protocol.h"
-#include "doppel/containers/internal/spsc_shared.h"
+#include "doppel/containers/ring_protocol.h"
 #include "gtest/gtest.h"
 
 namespace doppel::internal {
 namespace {
 
 constexpr uint64_t kItemBytes = 8;
-constexpr uint64_t kFew = SpscPacing::kFewBytes / kItemBytes;
-constexpr uint64_t kLine = SpscPacing::kLineBytes / kItemBytes;
+constexpr uint64_t kFew = RingPacing::kFewBytes / kItemBytes;
+constexpr uint64_t kLine = RingPacing::kLineBytes / kItemBytes;
 
-SpscPacing Fresh() { return SpscPacing(kItemBytes, /*pause_ns=*/10); }
+RingPacing Fresh() { return RingPacing(kItemBytes, /*pause_ns=*/10); }
 
 // At the other side's heels.
-SpscPacing Paced() {
-  SpscPacing pacing = Fresh();
+RingPacing Paced() {
+  RingPacing pacing = Fresh();
   pacing.Found(kLine + 1);
   pacing.Found(kLine + 1);
   return pacing;
@@ -32,8 +31,8 @@ TEST(PauseTest, TakesSomeNanoseconds) {
   EXPECT_LT(pause_ns, 1e6);
 }
 
-TEST(SpscPacingTest, WaitsFromTheSecondSmallFindOn) {
-  SpscPacing pacing = Fresh();
+TEST(RingPacingTest, WaitsFromTheSecondSmallFindOn) {
+  RingPacing pacing = Fresh();
   EXPECT_EQ(pacing.pauses(), 0);
   pacing.Found(1);
   EXPECT_EQ(pacing.pauses(), 0);
@@ -43,9 +42,9 @@ TEST(SpscPacingTest, WaitsFromTheSecondSmallFindOn) {
   EXPECT_EQ(pacing.pauses(), 22) << "it was worth waiting for";
 }
 
-TEST(SpscPacingTest, WhoFindsNothingOrMuchDoesNotWait) {
+TEST(RingPacingTest, WhoFindsNothingOrMuchDoesNotWait) {
   for (const uint64_t found : {uint64_t{0}, kFew, kFew + 1}) {
-    SpscPacing pacing = Paced();
+    RingPacing pacing = Paced();
     ASSERT_GT(pacing.pauses(), 0);
     pacing.Found(found);
     EXPECT_EQ(pacing.pauses(), 0) << found;
@@ -57,9 +56,9 @@ TEST(SpscPacingTest, WhoFindsNothingOrMuchDoesNotWait) {
 }
 
 // Both sides in one thread find one item each time: waiting brings nothing.
-TEST(SpscPacingTest, RestsWhereWaitingBringsNothing) {
-  SpscPacing pacing = Fresh();
-  constexpr int kLooks = 100 * SpscPacing::kRestLooks;
+TEST(RingPacingTest, RestsWhereWaitingBringsNothing) {
+  RingPacing pacing = Fresh();
+  constexpr int kLooks = 100 * RingPacing::kRestLooks;
   int waits = 0;
   for (int i = 0; i < kLooks; ++i) {
     if (pacing.pauses() > 0) ++waits;
@@ -69,9 +68,9 @@ TEST(SpscPacingTest, RestsWhereWaitingBringsNothing) {
   EXPECT_LE(waits, 100);
 }
 
-TEST(SpscPacingTest, TheIntervalIsBoundedOnAnyProcessor) {
+TEST(RingPacingTest, TheIntervalIsBoundedOnAnyProcessor) {
   for (const double pause_ns : {1e-9, 0.5, 5.0, 70.0, 1e9}) {
-    SpscPacing pacing(kItemBytes, pause_ns);
+    RingPacing pacing(kItemBytes, pause_ns);
     pacing.Found(1);
     pacing.Found(1);
     EXPECT_GE(pacing.pauses(), 1) << pause_ns;
@@ -79,20 +78,20 @@ TEST(SpscPacingTest, TheIntervalIsBoundedOnAnyProcessor) {
   }
 }
 
-TEST(SpscPacingTest, ItemsOfAnySizeRest) {
+TEST(RingPacingTest, ItemsOfAnySizeRest) {
   for (const uint64_t item_bytes : {1, 64, 100, 2000}) {
-    SpscPacing pacing(item_bytes, 10);
+    RingPacing pacing(item_bytes, 10);
     for (int i = 0; i < 3; ++i) pacing.Found(1);
     EXPECT_EQ(pacing.pauses(), 0) << item_bytes;
   }
   // One item of a page is much already.
-  SpscPacing pacing(4096, 10);
+  RingPacing pacing(4096, 10);
   for (int i = 0; i < 3; ++i) pacing.Found(1);
   EXPECT_EQ(pacing.pauses(), 0);
 }
 
-TEST(SpscPacingTest, ByDefaultNobodyWaits) {
-  SpscPacing pacing;
+TEST(RingPacingTest, ByDefaultNobodyWaits) {
+  RingPacing pacing;
   for (int i = 0; i < 10; ++i) {
     pacing.Found(1);
     ASSERT_EQ(pacing.pauses(), 0);
@@ -100,20 +99,25 @@ TEST(SpscPacingTest, ByDefaultNobodyWaits) {
 }
 
 // The cursors look as often, and see the same, with pacing as without.
-TEST(SpscPacingTest, CursorsSeeAllThatWasPublished) {
+TEST(RingPacingTest, CursorsSeeAllThatWasPublished) {
   constexpr uint64_t kCapacity = 1024;
-  SpscShared shared;
-  SpscWriterCursor<> writer(&shared.write_position, &shared.read_position,
-                            kCapacity, Fresh());
-  SpscReaderCursor<> reader(&shared.read_position, &shared.write_position,
-                            kCapacity, Fresh());
+  RingSide<> writer_side;
+  RingSide<> reader_side;
+  auto writer_watch =
+      RingWatch<>::Writer(&writer_side, &reader_side, kCapacity, Fresh());
+  auto reader_watch =
+      RingWatch<>::Reader(&reader_side, &writer_side, kCapacity, Fresh());
+  RingCursor<> writer(&writer_watch);
+  RingCursor<> reader(&reader_watch);
   for (uint64_t i = 0; i < 10 * kCapacity; ++i) {
     const uint64_t n = 1 + i % (2 * kLine);
-    ASSERT_GE(writer.FreeFor(n), n) << i;
-    writer.Publish(n);
-    ASSERT_EQ(reader.ReadableFor(n), n) << i;
-    reader.Release(n);
-    ASSERT_EQ(reader.ReadableFor(1), 0) << i;
+    ASSERT_GE(writer.AvailableFor(n), n) << i;
+    writer.Stage(n);
+    ASSERT_FALSE(writer.Publish());
+    ASSERT_EQ(reader.AvailableFor(n), n) << i;
+    reader.Finish(n);
+    ASSERT_FALSE(reader.Publish());
+    ASSERT_EQ(reader.AvailableFor(1), 0) << i;
   }
 }
 

@@ -32,15 +32,15 @@
 //   for (uint32_t i = pacing.pauses(); i > 0; --i) Pause();
 //   pacing.Found(Look());
 
-#ifndef DOPPEL_CONTAINERS_INTERNAL_SPSC_PACING_H_
-#define DOPPEL_CONTAINERS_INTERNAL_SPSC_PACING_H_
+#ifndef DOPPEL_CONTAINERS_INTERNAL_RING_PACING_H_
+#define DOPPEL_CONTAINERS_INTERNAL_RING_PACING_H_
 
 #include <algorithm>
 #include <cstdint>
 
 namespace doppel::internal {
 
-class SpscPacing {
+class RingPacing {
  public:
   // Longer than a line needs to the other core and back on one socket, and shorter
   // than a writer at full speed needs to fill a ring of two pages.
@@ -50,10 +50,10 @@ class SpscPacing {
   static constexpr int32_t kRestLooks = 64;
 
   // Never waits.
-  SpscPacing() = default;
+  RingPacing() = default;
 
   // For items of `item_bytes`, on a processor whose Pause() takes `pause_ns`.
-  SpscPacing(uint64_t item_bytes, double pause_ns)
+  RingPacing(uint64_t item_bytes, double pause_ns)
       : few_(kFewBytes / item_bytes),
         line_(std::max<uint64_t>(1, kLineBytes / item_bytes)),
         interval_(static_cast<uint32_t>(
@@ -82,4 +82,4 @@ class SpscPacing {
 
 }  // namespace doppel::internal
 
-#endif  // DOPPEL_CONTAINERS_INTERNAL_SPSC_PACING_H_
+#endif  // DOPPEL_CONTAINERS_INTERNAL_RING_PACING_H_

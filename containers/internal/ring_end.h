@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a handle of one side of a ring is made from, whichever ring it is and wherever
+// its words and items are.
+//
+//   RingEnd ── watch ──▶ RingWatch ──▶ RingSide, one of them perhaps of another process
+//           ── my_seat, their_seat ──▶ RingSeat, of this process
+//           ── data ──▶ the items
+//
+// Invariants:
+//   1. Of each side there is one handle at a time: it holds the seat.
+//   2. What a RingEnd points to stays where it is for as long as a handle lives.
+//
+// Thread safety: RingSeat is shared by the threads of a process, the rest are values.
+// Errors: a second handle of a side ends the process in hardened builds.
+//
+// Example:
+//   RingWriter<int> writer(end);  // Holds end.my_seat for its life.
+
+#ifndef DOPPEL_CONTAINERS_INTERNAL_RING_END_H_
+#define DOPPEL_CONTAINERS_INTERNAL_RING_END_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "absl/base/attributes.h"
+#include "absl/base/macros.h"
+#include "absl/numeric/int128.h"
+#include "doppel/alloc/internal/sys.h"
+#include "doppel/containers/internal/ring_place.h"
+#include "doppel/containers/ring_protocol.h"
+
+namespace doppel::internal {
+
+// Who holds a side, and how that side is woken.
+struct RingSeat {
+  std::atomic<bool> taken{false};
+  // The side may sleep on this (eventfd(2)); -1: it has none. Set once, by a handle of
+  // the side, before its first wish to be woken so.
+  std::atomic<int> event_fd{-1};
+  // Polls as readable once the other side's process has ended; -1: same process.
+  int hangup_fd = -1;
+  sys::FutexScope scope = sys::FutexScope::kProcess;
+};
+
+struct RingEnd {
+  RingWatch<>* watch = nullptr;
+  RingSeat* my_seat = nullptr;
+  const RingSeat* their_seat = nullptr;
+  std::byte* data = nullptr;
+  std::byte* scratch = nullptr;  // Canonical build: for spans that wrap.
+  uint64_t lap_bytes = 0;
+  uint64_t item_bytes = 0;
+  bool owns_lines = false;
+};
+
+// Holds a seat for its life.
+class RingClaim {
+ public:
+  explicit RingClaim(RingSeat* seat) : seat_(seat) {
+    [[maybe_unused]] const bool was_taken =
+        seat->taken.exchange(true, std::memory_order_acquire);
+    ABSL_HARDENING_ASSERT(!was_taken && "one handle of each side at a time");
+  }
+  RingClaim(RingClaim&& other) noexcept
+      : seat_(std::exchange(other.seat_, nullptr)) {}
+  RingClaim& operator=(RingClaim&& other) noexcept {
+    if (this == &other) return *this;
+    Leave();
+    seat_ = std::exchange(other.seat_, nullptr);
+    return *this;
+  }
+  ABSL_ATTRIBUTE_ALWAYS_INLINE ~RingClaim() { Leave(); }
+
+  RingSeat* seat() const { return seat_; }
+
+ private:
+  // Inlined on every path, unwinding too: a handle whose address is passed to a
+  // function lives in memory, and all its cursors with it.
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void Leave() {
+    if (seat_ != nullptr) seat_->taken.store(false, std::memory_order_release);
+  }
+
+  RingSeat* seat_;  // Null: moved from.
+};
+
+// Where the item of a position stands.
+inline RingPlace PlaceOf(const RingEnd& end, uint64_t position) {
+  const absl::uint128 bytes = absl::uint128(position) * end.item_bytes;
+  return RingPlace(end.data, end.lap_bytes,
+                   absl::Uint128Low64(bytes % end.lap_bytes));
+}
+
+}  // namespace doppel::internal
+
+#endif  // DOPPEL_CONTAINERS_INTERNAL_RING_END_H_

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Sleeping until the other side of a ring has gone on, and waking it.
+//
+//   waits                                  goes on
+//   BeforeSleep: wish ── fence ── look     Publish: position ── fence ── wish?
+//        │ too little                           │ fulfilled
+//        ▼                                      ▼
+//   futex(2) on their signal ◀── wake ──── WakeOther: changes its signal
+//   or poll(2) on my event   ◀── write ───
+//
+// Invariants:
+//   1. The fence of the side that waits is membarrier(2), which puts one into the
+//      other side's threads; theirs costs nothing.
+//   2. Where membarrier(2) is denied, a sleep ends after kBlindSleep, and the side
+//      looks again: a wake may come late by as much, and is never lost.
+//   3. A side that has a hang-up descriptor sleeps in ppoll(2) on it and on its event,
+//      so that the end of the other process wakes it at once.
+//
+// Cursors come and go by value: a handle whose address is passed to a function lives
+// in memory and not in registers.
+//
+// Thread safety: all functions; a cursor belongs to its caller.
+// Errors: those of RingWait.
+//
+// Example:
+//   if (cursor.Publish()) WakeOther(cursor, their_seat);
+
+#ifndef DOPPEL_CONTAINERS_INTERNAL_RING_WAKE_H_
+#define DOPPEL_CONTAINERS_INTERNAL_RING_WAKE_H_
+
+#include <cstdint>
+
+#include "absl/base/attributes.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "doppel/containers/internal/ring_end.h"
+#include "doppel/containers/ring_protocol.h"
+#include "doppel/containers/ring_wait.h"
+
+namespace doppel::internal {
+
+inline constexpr absl::Duration kBlindSleep = absl::Milliseconds(1);
+
+// Wakes the other side, whose wish has been fulfilled.
+ABSL_ATTRIBUTE_COLD void WakeOther(RingCursor<> cursor,
+                                   const RingSeat* their_seat) noexcept;
+
+// Wakes the other side, however it sleeps: this one has closed.
+void WakeAtEnd(RingCursor<> cursor, const RingSeat* their_seat) noexcept;
+
+struct RingWaited {
+  RingCursor<> cursor;  // Goes on from the argument.
+  RingWait result = RingWait::kReady;
+};
+
+// Waits until `wanted` are available to the cursor.
+RingWaited WaitFor(RingCursor<> cursor, RingSeat* my_seat, uint64_t wanted,
+                   const RingWaitOptions& options);
+
+// OK, or DataLoss for a cursor that was lied to.
+absl::Status StatusOf(const RingCursor<>& cursor);
+
+// The seat's event, made when it is asked for first.
+// Fails with what eventfd(2) reports, and with what membarrier(2) does: without it a
+// wake could be lost, and who waits in poll(2) would not notice.
+absl::StatusOr<int> EventOf(RingSeat* seat);
+
+struct RingArmed {
+  RingCursor<> cursor;
+  bool armed = false;
+};
+
+// Makes the seat's event poll as readable once `wanted` are available or the other
+// side ends. Not armed: that is so already. REQUIRES: EventOf(seat) succeeded.
+RingArmed Arm(RingCursor<> cursor, RingSeat* my_seat, uint64_t wanted);
+
+}  // namespace doppel::internal
+
+#endif  // DOPPEL_CONTAINERS_INTERNAL_RING_WAKE_H_

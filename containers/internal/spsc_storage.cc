@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "doppel/containers/internal/spsc_storage.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <new>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "doppel/alloc/arena.h"
+#include "doppel/alloc/internal/sys.h"
+#include "doppel/containers/internal/line_ownership.h"
+#include "doppel/containers/internal/mirror.h"
+#include "doppel/containers/internal/pause.h"
+
+namespace doppel::internal {
+namespace {
+
+absl::Status CheckDemand(const SpscDemand& demand) {
+  if (demand.min_capacity_items == 0) {
+    return absl::InvalidArgumentError(
+        "a ring of capacity 0 holds nothing; ask for at least 1 item");
+  }
+  if (demand.min_capacity_items >
+      std::numeric_limits<uint64_t>::max() / demand.item_bytes) {
+    return absl::OutOfRangeError(
+        absl::StrCat("a ring of ", demand.min_capacity_items, " items of ",
+                     demand.item_bytes, " bytes: the size overflows 64 bits"));
+  }
+  return absl::OkStatus();
+}
+
+RingEnd EndOf(const SpscStorage& storage) {
+  return {.data = storage.mirror.data(),
+          .lap_bytes = storage.lap_bytes,
+          .item_bytes = storage.item_bytes,
+          .owns_lines = storage.owns_lines};
+}
+
+uint64_t Now(const std::atomic<uint64_t>& word) {
+  return word.load(std::memory_order_acquire);
+}
+
+}  // namespace
+
+SpscShared::~SpscShared() {
+  for (const RingSeat* seat : {&writer_seat, &reader_seat}) {
+    const int event = seat->event_fd.load(std::memory_order_acquire);
+    if (event >= 0) sys::Close(event);
+  }
+}
+
+RingEnd SpscStorage::WriterEnd() const {
+  RingEnd end = EndOf(*this);
+  end.watch = &shared->writer_watch;
+  end.my_seat = &shared->writer_seat;
+  end.their_seat = &shared->reader_seat;
+  end.scratch = writer_scratch.data();
+  return end;
+}
+
+RingEnd SpscStorage::ReaderEnd() const {
+  RingEnd end = EndOf(*this);
+  end.watch = &shared->reader_watch;
+  end.my_seat = &shared->reader_seat;
+  end.their_seat = &shared->writer_seat;
+  end.scratch = reader_scratch.data();
+  return end;
+}
+
+RingStatistics SpscStorage::Statistics() const {
+  const RingSide<>& reader = shared->reader;
+  const RingSide<>& writer = shared->writer;
+  return {
+      .pushed = Now(writer.position),
+      .popped = Now(reader.position),
+      .push_refusals = Now(writer.refusals),
+      .push_stalls = Now(writer.stalls),
+      .pop_refusals = Now(reader.refusals),
+      .pop_stalls = Now(reader.stalls),
+      .high_water = std::max(Now(writer.high_water), Now(reader.high_water))};
+}
+
+uint64_t SpscStorage::Size() const {
+  // The reader first: its position is never past the writer's later one.
+  const uint64_t read = Now(shared->reader.position);
+  return std::min(Now(shared->writer.position) - read, capacity_items);
+}
+
+bool SpscStorage::InOwnerProcess() const {
+  return owner_process == sys::ProcessId();
+}
+
+absl::StatusOr<SpscStorage> MakeSpscStorage(const SpscDemand& demand,
+                                            const RingOptions& options) {
+  if (absl::Status valid = CheckDemand(demand); !valid.ok()) return valid;
+  const uint64_t min_bytes = demand.min_capacity_items * demand.item_bytes;
+
+  std::shared_ptr<Arena> arena = options.arena;
+  if (arena == nullptr) {
+    absl::StatusOr<std::shared_ptr<Arena>> shared_arena = Arena::Default();
+    if (!shared_arena.ok()) return shared_arena.status();
+    arena = *std::move(shared_arena);
+  }
+
+  SpscStorage storage;
+  storage.owner_process = sys::ProcessId();
+  const int views = demand.spans_wrap ? Mirror::kMaxViews : 1;
+  absl::StatusOr<Mirror> mirror = Mirror::Create(arena, min_bytes, views);
+  if (!mirror.ok()) return mirror.status();
+  storage.mirror = *std::move(mirror);
+
+  // The extent may be larger than what was asked for: one length rules.
+  const uint64_t bytes = storage.mirror.size_bytes();
+  storage.item_bytes = demand.item_bytes;
+  storage.capacity_items = bytes / demand.item_bytes;
+  storage.lap_bytes =
+      views == 2 ? bytes : storage.capacity_items * demand.item_bytes;
+  storage.owns_lines = OwnsLines(options.line_ownership, bytes);
+  static const double pause_ns = MeasurePauseNs();
+  storage.shared.reset(new (std::nothrow) SpscShared(
+      storage.capacity_items, RingPacing(demand.item_bytes, pause_ns)));
+  if (storage.shared == nullptr) {
+    return absl::ResourceExhaustedError("no memory for the ring's positions");
+  }
+
+  if (demand.spans_wrap && views == 1) {
+    absl::StatusOr<Mirror> for_writer = Mirror::Create(arena, bytes, 1);
+    if (!for_writer.ok()) return for_writer.status();
+    absl::StatusOr<Mirror> for_reader = Mirror::Create(arena, bytes, 1);
+    if (!for_reader.ok()) return for_reader.status();
+    storage.writer_scratch = *std::move(for_writer);
+    storage.reader_scratch = *std::move(for_reader);
+  }
+  return storage;
+}
+
+}  // namespace doppel::internal

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The consumer's handle of a ring: what a thread holds that takes items out.
+//
+//   peek()     → span of all items that are there ─ read in place ─┐
+//   finish(2)    two of them are done, and not yet handed back     │ or at once:
+//   release()    the writer may use all slots that are finished    ┘ consume(n), try_pop
+//
+// Invariants:
+//   1. Items come out in the order in which they went in, each once.
+//   2. Every operation but wait is wait-free, as the writer's are (ring_writer.h).
+//   3. An operation finds too few items only after it has looked at the writer's
+//      position: what was published before the call is seen by it.
+//   4. No operation makes a system call unless the writer waits to be woken; wait, arm,
+//      event and close do.
+//   5. What is finished is gone, released or not: a later handle goes on behind it.
+//
+// Spans. Items that are trivially copyable are read in place, over the wrap too. Other
+// items stay whole in the first view; a span of them ends where it ends, because an
+// object that is reached by its alias is another object to whoever holds its address.
+// In the canonical build (internal/mirror.h) a span that wraps is a copy in a buffer.
+//
+// Thread safety: as the writer's.
+// Errors: operations return false, a count, an empty span or a RingWait. Exceptions
+//   come only from T's own assignments; an item that threw is still in the ring.
+//   status() is DataLoss once the writer's words could not be true (a peer that lies,
+//   shared_ring.h); the items known until then can be taken, and no others follow.
+//
+// Example:
+//   RingReader<int> reader = ring.reader();
+//   while (reader.wait() == RingWait::kReady) {
+//     std::span<const int> items = reader.peek();
+//     Use(items);
+//     reader.consume(items.size());
+//   }
+
+#ifndef DOPPEL_CONTAINERS_RING_READER_H_
+#define DOPPEL_CONTAINERS_RING_READER_H_
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <optional>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include "absl/base/macros.h"
+#include "absl/base/optimization.h"
+#include "absl/cleanup/cleanup.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "doppel/containers/internal/mirror.h"
+#include "doppel/containers/internal/ring_end.h"
+#include "doppel/containers/internal/ring_place.h"
+#include "doppel/containers/internal/ring_wake.h"
+#include "doppel/containers/ring_protocol.h"
+#include "doppel/containers/ring_wait.h"
+
+namespace doppel {
+
+// Moved, not copied. A handle that was moved from may be destroyed or assigned to.
+template <class T = std::byte>
+class RingReader {
+  // Whether items may be copied as bytes, and so spans may wrap.
+  static constexpr bool kBytes = std::is_trivially_copyable_v<T>;
+  static constexpr bool kMirrored = kBytes && internal::Mirror::kMaxViews == 2;
+
+ public:
+  // What a span shows: items that are consumed as bytes are not changed.
+  using SpanItem = std::conditional_t<kBytes, const T, T>;
+
+  // Rings make handles. REQUIRES: no other of this side lives.
+  explicit RingReader(const internal::RingEnd& end)
+      : claim_(end.my_seat),
+        cursor_(end.watch),
+        place_(internal::PlaceOf(end, cursor_.position())),
+        their_seat_(end.their_seat),
+        scratch_(end.scratch),
+        owns_lines_(end.owns_lines) {
+    cursor_.Open();
+  }
+
+  // Moves the oldest item to `item`; false if the ring is empty.
+  bool try_pop(T& item) requires std::is_move_assignable_v<T> {
+    if (ABSL_PREDICT_FALSE(!HasOne())) return false;
+    item = std::move(*Oldest());
+    FetchAhead();
+    pop();
+    return true;
+  }
+
+  std::optional<T> try_pop() requires std::move_constructible<T> {
+    if (ABSL_PREDICT_FALSE(!HasOne())) return std::nullopt;
+    std::optional<T> item(std::move(*Oldest()));
+    FetchAhead();
+    pop();
+    return item;
+  }
+
+  // The oldest item, or nullptr if the ring is empty. Valid until it is popped.
+  T* front() {
+    if (ABSL_PREDICT_FALSE(!HasOne())) return nullptr;
+    return Oldest();
+  }
+
+  // Destroys the oldest item. REQUIRES: front() != nullptr.
+  void pop() { consume(1); }
+
+  // Moves up to items.size() of the oldest items to `items`, and says how many.
+  // They are released together. If an assignment throws, the items before it are
+  // out of the ring, and it and those after it are in it.
+  size_t pop(std::span<T> items) requires std::is_move_assignable_v<T> {
+    const size_t n =
+        std::min<uint64_t>(items.size(), cursor_.AvailableFor(items.size()));
+    if (n == 0) return 0;
+    if constexpr (kBytes) {
+      CopyOut(reinterpret_cast<std::byte*>(items.data()), n);
+      consume(n);
+    } else {
+      const absl::Cleanup releaser = [&] { release(); };
+      for (T& item : items.first(n)) {
+        item = std::move(*Oldest());
+        finish(1);
+      }
+    }
+    return n;
+  }
+
+  // The oldest items that are not finished, as one span: all that this side knows of,
+  // and at least `at_least`; empty if fewer are in the ring. The writer's position is
+  // looked at only if fewer than `at_least` are known. Items that are not trivially
+  // copyable: the span ends where the memory wraps, so it may be shorter than
+  // `at_least`, but is empty only if fewer are in the ring. The span is valid until
+  // the next call of peek or until its items are finished.
+  std::span<SpanItem> peek(size_t at_least = 1) {
+    size_t n = cursor_.AvailableFor(at_least);
+    if (ABSL_PREDICT_FALSE(n < at_least || n == 0)) return {};
+    std::byte* begin = place_.here();
+    if constexpr (!kMirrored) {
+      if (n * sizeof(T) > place_.bytes_to_wrap()) {
+        if constexpr (kBytes) {
+          begin = scratch_;
+          CopyOut(begin, n);
+        } else {
+          n = place_.bytes_to_wrap() / sizeof(T);
+        }
+      }
+    }
+    return {std::launder(reinterpret_cast<T*>(begin)), n};
+  }
+
+  // Destroys the n oldest items, and does not hand their slots back yet.
+  // REQUIRES: n <= what the last peek showed (or size() said).
+  void finish(size_t n) {
+    ABSL_HARDENING_ASSERT(n <= cursor_.known());
+    cursor_.Finish(n);
+    if constexpr (kBytes) {
+      if (owns_lines_) {
+        place_.ForEachRun(n * sizeof(T), [](std::byte* begin, size_t bytes) {
+          internal::TakeLines(begin, bytes);
+        });
+      }
+      place_.Advance(n * sizeof(T));
+    } else {
+      for (size_t i = 0; i < n; ++i) {
+        std::destroy_at(Oldest());
+        // Many destructors write nothing.
+        if (owns_lines_) internal::TakeLines(place_.here(), sizeof(T));
+        place_.Advance(sizeof(T));
+      }
+    }
+  }
+
+  // Hands the slots of all that is finished back to the writer, at once.
+  void release() {
+    if (ABSL_PREDICT_FALSE(cursor_.Publish())) {
+      internal::WakeOther(cursor_, their_seat_);
+    }
+  }
+
+  // Finishes the n oldest items, and releases.
+  void consume(size_t n) {
+    finish(n);
+    release();
+  }
+
+  // Waits until n items are there. REQUIRES: n <= capacity().
+  RingWait wait(size_t n = 1, const RingWaitOptions& options = {}) {
+    internal::RingWaited waited =
+        internal::WaitFor(cursor_, claim_.seat(), n, options);
+    cursor_ = waited.cursor;
+    return waited.result;
+  }
+
+  // A descriptor for epoll(7) and its like, the ring's. It polls as readable once what
+  // arm() asked for has come about.
+  // Fails with what eventfd(2) and membarrier(2) report.
+  absl::StatusOr<int> event() { return internal::EventOf(claim_.seat()); }
+
+  // Asks that the event becomes readable once n items are there or the writer closed.
+  // False: that is so already, and the event will not tell. REQUIRES: event()
+  // succeeded; n <= capacity().
+  bool arm(size_t n = 1) {
+    const internal::RingArmed armed = internal::Arm(cursor_, claim_.seat(), n);
+    cursor_ = armed.cursor;
+    return armed.armed;
+  }
+
+  // Says that nobody takes items any more, and wakes the writer. A reader that comes
+  // later opens the ring again.
+  void close() {
+    cursor_.Close();
+    internal::WakeAtEnd(cursor_, their_seat_);
+  }
+
+  // Whether the writer has closed. What it published before can still be taken: the
+  // end is closed(), and after that an empty ring.
+  bool closed() const { return cursor_.closed(); }
+
+  // Readable items now; the writer may add to them at any time.
+  size_t size() {
+    cursor_.Look();
+    return cursor_.known();
+  }
+
+  size_t capacity() const { return cursor_.capacity(); }
+
+  // OK, or DataLoss: see "Errors".
+  absl::Status status() const { return internal::StatusOf(cursor_); }
+
+ private:
+  // Whether an item is there. Who has just learnt of more fetches the first of them:
+  // a reader at the writer's heels makes too short a run for the processor to see.
+  bool HasOne() {
+    if (ABSL_PREDICT_TRUE(cursor_.known() > 0)) return true;
+    const uint64_t found_bytes = std::min<uint64_t>(
+        cursor_.AvailableFor(1) * sizeof(T), internal::kAheadBytes);
+    for (uint64_t at = 0; at < found_bytes; at += internal::kCacheLineBytes) {
+      internal::FetchToRead(place_.here() + at);
+    }
+    return found_bytes > 0;
+  }
+
+  void FetchAhead() const {
+    if (place_.EntersLine(sizeof(T)) &&
+        cursor_.known() * sizeof(T) > internal::kAheadBytes) {
+      internal::FetchToRead(place_.here() + internal::kAheadBytes);
+    }
+  }
+
+  // REQUIRES: there is one.
+  T* Oldest() const {
+    return std::launder(reinterpret_cast<T*>(place_.here()));
+  }
+
+  // Copies the n oldest items out. REQUIRES: they are readable.
+  void CopyOut(std::byte* to, size_t n) const {
+    place_.ForEachRun(n * sizeof(T), [&](const std::byte* from, size_t bytes) {
+      std::memcpy(to, from, bytes);
+      to += bytes;
+    });
+  }
+
+  internal::RingClaim claim_;  // First: what follows is read under it.
+  RingCursor<> cursor_;
+  internal::RingPlace place_;  // Where the oldest item is.
+  const internal::RingSeat* their_seat_;
+  std::byte* scratch_;  // Canonical build: for spans that wrap.
+  bool owns_lines_;     // A copy: the option is the ring's.
+};
+
+}  // namespace doppel
+
+#endif  // DOPPEL_CONTAINERS_RING_READER_H_

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Waiting for a ring: how long, how, and how it ended.
+//
+//   wait(n) ──▶ look, spin ──▶ sleep (futex(2)) ──▶ kReady     n are available
+//                  │               ▲    │      ├──▶ kClosed    the other side ended
+//                  └─ enough       └────┘      ├──▶ kPeerGone  its process ended
+//                                woken early   ├──▶ kDataLoss  its words lie
+//                                              └──▶ kDeadlineExceeded
+//
+// Invariants:
+//   1. While no side waits, no side makes a system call.
+//   2. Only kReady says that n are available. After each other result whatever is left
+//      can still be taken, with a smaller n.
+//
+// Thread safety: values.
+// Errors: none.
+//
+// Example:
+//   while (reader.wait(1) == RingWait::kReady) Use(*reader.try_pop());
+
+#ifndef DOPPEL_CONTAINERS_RING_WAIT_H_
+#define DOPPEL_CONTAINERS_RING_WAIT_H_
+
+#include <cstdint>
+
+#include "absl/time/time.h"
+
+namespace doppel {
+
+enum class RingWait : uint8_t {
+  kReady,
+  kClosed,
+  kPeerGone,
+  kDataLoss,
+  kDeadlineExceeded,
+};
+
+struct RingWaitOptions {
+  // Wall-clock time, as absl::Mutex takes it.
+  absl::Time deadline = absl::InfiniteFuture();
+
+  // How long to look again and again before the thread sleeps. A wake takes the
+  // kernel some microseconds, and a look a fraction of one. absl::InfiniteDuration():
+  // never sleeps.
+  absl::Duration spin = absl::Microseconds(5);
+};
+
+}  // namespace doppel
+
+#endif  // DOPPEL_CONTAINERS_RING_WAIT_H_

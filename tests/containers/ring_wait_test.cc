@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "doppel/containers/ring_wait.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <ctime>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "doppel/alloc/internal/sys.h"
+#include "doppel/containers/spsc_ring.h"
+#include "doppel/tests/support/fault_plan.h"
+#include "doppel/tests/support/status_matchers.h"
+#include "gtest/gtest.h"
+
+namespace doppel {
+namespace {
+
+using ::doppel::internal::sys::Call;
+using ::doppel::testing::FaultPlan;
+using ::doppel::testing::IsOk;
+
+constexpr RingWaitOptions kSleepAtOnce = {.spin = absl::ZeroDuration()};
+
+RingWaitOptions Until(absl::Duration from_now) {
+  return {.deadline = absl::Now() + from_now, .spin = absl::ZeroDuration()};
+}
+
+SpscRing<uint64_t> MakeRing() {
+  absl::StatusOr<SpscRing<uint64_t>> ring = SpscRing<uint64_t>::Create(1);
+  EXPECT_THAT(ring, IsOk());
+  return *std::move(ring);
+}
+
+void Fill(RingWriter<uint64_t>& writer) {
+  while (writer.try_push(0)) {
+  }
+}
+
+// CPU time of the calling thread.
+absl::Duration CpuTime() {
+  timespec time = {};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return absl::DurationFromTimespec(time);
+}
+
+// Counts the calls that the waiting code makes.
+class CallCounter final : public internal::sys::FaultHook {
+ public:
+  CallCounter() : before_(internal::sys::SetFaultHook(this)) {}
+  ~CallCounter() override { internal::sys::SetFaultHook(before_); }
+  int ErrnoFor(Call) override {
+    calls_.fetch_add(1, std::memory_order_relaxed);
+    return 0;
+  }
+  int calls() const { return calls_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<int> calls_{0};
+  internal::sys::FaultHook* const before_;
+};
+
+TEST(RingWait, WhatIsThereIsNotWaitedFor) {
+  SpscRing<uint64_t> ring = MakeRing();
+  auto writer = ring.writer();
+  auto reader = ring.reader();
+  ASSERT_TRUE(writer.try_push(1));
+  const CallCounter counter;
+  EXPECT_EQ(reader.wait(), RingWait::kReady);
+  EXPECT_EQ(writer.wait(ring.capacity() - 1), RingWait::kReady);
+  EXPECT_EQ(counter.calls(), 0);
+}
+
+TEST(RingWait, NoSystemCallWhileNobodyWaits) {
+  SpscRing<uint64_t> ring = MakeRing();
+  auto writer = ring.writer();
+  auto reader = ring.reader();
+  // After a wait that ended, too.
+  EXPECT_EQ(reader.wait(1, Until(absl::Milliseconds(1))),
+            RingWait::kDeadlineExceeded);
+  const CallCounter counter;
+  for (int round = 0; round < 3; ++round) {
+    Fill(writer);
+    while (reader.try_pop().has_value()) {
+    }
+  }
+  EXPECT_EQ(counter.calls(), 0);
+}
+
+TEST(RingWait, ADeadlineEndsIt) {
+  SpscRing<uint64_t> ring = MakeRing();
+  auto writer = ring.writer();
+  auto reader = ring.reader();
+  const absl::Time begin = absl::Now();
+  EXPECT_EQ(reader.wait(1, Until(absl::Milliseconds(20))),
+            RingWait::kDeadlineExceeded);
+  EXPECT_GE(absl::Now() - begin, absl::Milliseconds(20));
+  EXPECT_EQ(reader.wait(1, {.deadline = absl::InfinitePast()}),
+            RingWait::kDeadlineExceeded);
+  Fill(writer);
+  EXPECT_EQ(writer.wait(1, Until(absl::Milliseconds(5))),
+            RingWait::kDeadlineExceeded);
+  EXPECT_EQ(reader.wait(1, {.deadline = absl::InfinitePast()}),
+            RingWait::kReady);
+}
+
+TEST(RingWait, ASleeperCostsNoCpu) {
+  SpscRing<uint64_t> ring = MakeRing();
+  auto reader = ring.reader();
+  const absl::Duration before = CpuTime();
+  EXPECT_EQ(reader.wait(1, Until(absl::Milliseconds(300))),
+            RingWait::kDeadlineExceeded);
+  EXPECT_LT(CpuTime() - before, absl::Milliseconds(100));
+}
+
+TEST(RingWait, APushWakesTheReader) {
+  SpscRing<uint64_t> ring = MakeRing();
+  std::thread partner([reader = ring.reader()]() mutable {
+    EXPECT_EQ(reader.wait(3, kSleepAtOnce), RingWait::kReady);
+    EXPECT_EQ(reader.peek().size(), 3);
+  });
+  auto writer = ring.writer();
+  for (uint64_t i = 0; i < 3; ++i) {
+    absl::SleepFor(absl::Milliseconds(5));
+    ASSERT_TRUE(writer.try_push(i));
+  }
+  partner.join();
+}
+
+TEST(RingWait, APopWakesTheWriter) {
+  SpscRing<uint64_t> ring = MakeRing();
+  auto reader = ring.reader();
+  std::thread partner([writer = ring.writer()]() mutable {
+    Fill(writer);
+    EXPECT_EQ(writer.wait(2, kSleepAtOnce), RingWait::kReady);
+    EXPECT_TRUE(writer.try_push(1) && writer.try_push(2));
+  });
+  ASSERT_EQ(reader.wait(ring.capacity(), kSleepAtOnce), RingWait::kReady);
+  absl::SleepFor(absl::Milliseconds(5));
+  reader.pop();
+  absl::SleepFor(absl::Milliseconds(5));
+  reader.pop();
+  partner.join();
+}
+
+TEST(RingWait, TheWritersEndWakesTheReaderWhichGetsTheRest) {
+  SpscRing<uint64_t> ring = MakeRing();
+  std::thread partner([reader = ring.reader()]() mutable {
+    EXPECT_EQ(reader.wait(5, kSleepAtOnce), RingWait::kClosed);
+    EXPECT_TRUE(reader.closed());
+    EXPECT_EQ(reader.wait(2), RingWait::kReady);
+    EXPECT_EQ(reader.try_pop(), 7);
+    EXPECT_EQ(reader.try_pop(), 8);
+    EXPECT_EQ(reader.wait(), RingWait::kClosed);
+  });
+  auto writer = ring.writer();
+  ASSERT_TRUE(writer.try_push(7) && writer.try_push(8));
+  absl::SleepFor(absl::Milliseconds(10));
+  writer.close();
+  partner.join();
+}
+
+TEST(RingWait, TheReadersEndWakesTheWriter) {
+  SpscRing<uint64_t> ring = MakeRing();
+  std::thread partner([writer = ring.writer()]() mutable {
+    Fill(writer);
+    EXPECT_EQ(writer.wait(1, kSleepAtOnce), RingWait::kClosed);
+    EXPECT_TRUE(writer.closed());
+  });
+  auto reader = ring.reader();
+  ASSERT_EQ(reader.wait(ring.capacity()), RingWait::kReady);
+  absl::SleepFor(absl::Milliseconds(10));
+  reader.close();
+  partner.join();
+}
+
+TEST(RingWait, ALaterHandleOpensAgain) {
+  SpscRing<uint64_t> ring = MakeRing();
+  ring.writer().close();
+  auto reader = ring.reader();
+  EXPECT_EQ(reader.wait(), RingWait::kClosed);
+  auto writer = ring.writer();
+  EXPECT_FALSE(reader.closed());
+  EXPECT_EQ(reader.wait(1, Until(absl::Milliseconds(1))),
+            RingWait::kDeadlineExceeded);
+  ASSERT_TRUE(writer.try_push(1));
+  EXPECT_EQ(reader.wait(), RingWait::kReady);
+}
+
+// Ping-pong in which each side sleeps before the other goes on: a wake that is lost
+// stands still for ever.
+void PassBackAndForth(int rounds, const RingWaitOptions& options) {
+  SpscRing<uint64_t> there = MakeRing();
+  SpscRing<uint64_t> back = MakeRing();
+  std::thread partner(
+      [&, reader = there.reader(), writer = back.writer()]() mutable {
+        for (int i = 0; i < rounds; ++i) {
+          ASSERT_EQ(reader.wait(1, options), RingWait::kReady);
+          ASSERT_TRUE(writer.try_push(*reader.try_pop()));
+        }
+      });
+  auto writer = there.writer();
+  auto reader = back.reader();
+  for (int i = 0; i < rounds; ++i) {
+    ASSERT_TRUE(writer.try_push(static_cast<uint64_t>(i)));
+    ASSERT_EQ(reader.wait(1, options), RingWait::kReady);
+    ASSERT_EQ(reader.try_pop(), static_cast<uint64_t>(i));
+  }
+  partner.join();
+}
+
+TEST(RingWait, NoWakeIsLost) {
+  PassBackAndForth(20'000, kSleepAtOnce);
+  PassBackAndForth(20'000, {.spin = absl::Nanoseconds(500)});
+}
+
+TEST(RingWait, SpinningNeverSleeps) {
+  const CallCounter counter;
+  const int before = counter.calls();
+  PassBackAndForth(1000, {.spin = absl::InfiniteDuration()});
+  // The rings' own memory is asked for and given back; no call is made for a message.
+  EXPECT_LT(counter.calls() - before, 200);
+}
+
+// Both sides sleep over and over, with batches and wants of all sizes; less than half
+// of the ring each, or both would wait for ever.
+TEST(RingWait, BothSidesSleepOnASmallRing) {
+  SpscRing<uint64_t> ring = MakeRing();
+  constexpr uint64_t kItems = 300'000;
+  std::thread partner([&, reader = ring.reader()]() mutable {
+    uint64_t expected = 0;
+    while (expected < kItems) {
+      const uint64_t wanted = std::min(1 + expected % 250, kItems - expected);
+      ASSERT_EQ(reader.wait(wanted, kSleepAtOnce), RingWait::kReady);
+      const auto items = reader.peek(wanted);
+      ASSERT_GE(items.size(), wanted);
+      for (const uint64_t item : items) ASSERT_EQ(item, expected++);
+      reader.consume(items.size());
+    }
+  });
+  auto writer = ring.writer();
+  for (uint64_t next = 0; next < kItems;) {
+    const uint64_t n = std::min(1 + next % 250, kItems - next);
+    ASSERT_EQ(writer.wait(n, kSleepAtOnce), RingWait::kReady);
+    const auto slots = writer.reserve(n);
+    ASSERT_EQ(slots.size(), n);
+    for (uint64_t& slot : slots) slot = next++;
+    writer.commit(n);
+  }
+  partner.join();
+}
+
+// Where membarrier(2) is denied, a wake may come late, and comes.
+TEST(RingWait, WithoutMembarrierWakesArriveAllTheSame) {
+  const FaultPlan plan(
+      {.call = Call::kMembarrier, .error = EPERM, .sticky = true});
+  PassBackAndForth(200, kSleepAtOnce);
+  EXPECT_TRUE(plan.fired());
+}
+
+// A signal, or a futex that fails, ends a sleep early: the wait goes on.
+TEST(RingWait, SleepsThatEndEarlyAreRepeated) {
+  for (const int error : {EINTR, EAGAIN}) {
+    SpscRing<uint64_t> ring = MakeRing();
+    const FaultPlan plan({.call = Call::kFutex, .error = error});
+    auto reader = ring.reader();
+    EXPECT_EQ(reader.wait(1, Until(absl::Milliseconds(5))),
+              RingWait::kDeadlineExceeded);
+    EXPECT_TRUE(plan.fired());
+  }
+}
+
+// --- Events. ---
+
+bool IsReadable(int fd, absl::Duration within = absl::ZeroDuration()) {
+  pollfd polled = {.fd = fd, .events = POLLIN, .revents = 0};
+  return poll(&polled, 1, static_cast<int>(within / absl::Milliseconds(1))) ==
+         1;
+}
+
+TEST(RingEvent, TellsWhatWasAskedFor) {
+  SpscRing<uint64_t> ring = MakeRing();
+  auto writer = ring.writer();
+  auto reader = ring.reader();
+  const absl::StatusOr<int> event = reader.event();
+  ASSERT_THAT(event, IsOk());
+  EXPECT_EQ(*reader.event(), *event) << "one for the ring's life";
+  ASSERT_TRUE(reader.arm(2));
+  ASSERT_TRUE(writer.try_push(1));
+  EXPECT_FALSE(IsReadable(*event)) << "two were asked for";
+  ASSERT_TRUE(writer.try_push(2));
+  EXPECT_TRUE(IsReadable(*event));
+  EXPECT_FALSE(reader.arm(2)) << "they are there: no event will come";
+  EXPECT_FALSE(IsReadable(*event));
+  EXPECT_EQ(reader.peek().size(), 2);
+  reader.consume(2);
+  ASSERT_TRUE(reader.arm());
+  EXPECT_FALSE(IsReadable(*event));
+  writer.close();
+  EXPECT_TRUE(IsReadable(*event)) << "the end is an event";
+  EXPECT_FALSE(reader.arm());
+}
+
+TEST(RingEvent, TellsTheWriterOfRoom) {
+  SpscRing<uint64_t> ring = MakeRing();
+  auto writer = ring.writer();
+  auto reader = ring.reader();
+  const absl::StatusOr<int> event = writer.event();
+  ASSERT_THAT(event, IsOk());
+  EXPECT_FALSE(writer.arm());
+  Fill(writer);
+  ASSERT_TRUE(writer.arm());
+  EXPECT_FALSE(IsReadable(*event));
+  ASSERT_TRUE(reader.try_pop().has_value());
+  EXPECT_TRUE(IsReadable(*event));
+}
+
+// What is pushed between the look and the poll is told of.
+TEST(RingEvent, ALoopThatDrainsAndArmsMissesNothing) {
+  SpscRing<uint64_t> ring = MakeRing();
+  constexpr uint64_t kItems = 20'000;
+  std::thread partner([reader = ring.reader()]() mutable {
+    const absl::StatusOr<int> event = reader.event();
+    ASSERT_THAT(event, IsOk());
+    for (uint64_t expected = 0; expected < kItems;) {
+      while (std::optional<uint64_t> item = reader.try_pop()) {
+        ASSERT_EQ(*item, expected++);
+      }
+      if (expected < kItems && reader.arm()) {
+        ASSERT_TRUE(IsReadable(*event, absl::Seconds(60)));
+      }
+    }
+  });
+  auto writer = ring.writer();
+  for (uint64_t i = 0; i < kItems; ++i) {
+    while (!writer.try_push(i)) std::this_thread::yield();
+    if (i % 7 == 0) std::this_thread::yield();
+  }
+  partner.join();
+}
+
+TEST(RingEvent, FailsWhereItCouldBeMissed) {
+  SpscRing<uint64_t> ring = MakeRing();
+  auto reader = ring.reader();
+  for (const Call call : {Call::kMembarrier, Call::kEventfd}) {
+    const FaultPlan plan({.call = call, .error = ENOSYS, .sticky = true});
+    EXPECT_FALSE(reader.event().ok());
+    EXPECT_TRUE(plan.fired());
+  }
+  EXPECT_THAT(reader.event(), IsOk());
+}
+
+}  // namespace
+}  // namespace doppel
