@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The words that the producers and the consumer of a ring share.
+//
+//   offset 0     claim_position     swapped by producers
+//          128   consumer_position  stored by the consumer, loaded by producers
+//          256   producers          cold: how many handles, refusals, high water
+//          384   consumer           whether there is a handle, messages
+//          512
+//
+// Invariants:
+//   1. Each position is alone on its line of kRingLineBytes, and none is on the
+//      pages that hold frames.
+//   2. The line of the producers is touched when a handle begins or ends, and when a
+//      producer looks at the consumer's position: once a lap, and when there is no
+//      room. The line of the consumer is stored by the consumer alone.
+//
+// Thread safety: all words are atomic. The consumer's side is handed over by
+//   TakeConsumer and LeaveConsumer, which synchronize.
+// Errors: none.
+//
+// Example:
+//   MpscShared shared;
+//   MpscProducerCursor<> producer(&shared.claim_position,
+//                                 &shared.consumer_position, 4096);
+
+#ifndef DOPPEL_CONTAINERS_INTERNAL_MPSC_SHARED_H_
+#define DOPPEL_CONTAINERS_INTERNAL_MPSC_SHARED_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "doppel/containers/ring_layout.h"
+
+namespace doppel::internal {
+
+struct MpscShared {
+  alignas(kRingLineBytes) std::atomic<uint64_t> claim_position{0};
+  alignas(kRingLineBytes) std::atomic<uint64_t> consumer_position{0};
+
+  alignas(kRingLineBytes) std::atomic<uint64_t> producers{0};
+  std::atomic<uint64_t> refusals{0};
+  std::atomic<uint64_t> stalls{0};
+  // Where the last refused claim would have begun: a stall goes on as long as nothing
+  // else was claimed. At first a position that none has.
+  std::atomic<uint64_t> refused_position{UINT64_MAX};
+  std::atomic<uint64_t> high_water_bytes{0};
+  int owner_process = 0;  // Constant.
+
+  alignas(kRingLineBytes) std::atomic<bool> consumer_taken{false};
+  std::atomic<uint64_t> messages{0};  // Handed back.
+
+  // Whether the caller is now the consumer; false if there is one.
+  bool TakeConsumer() {
+    return !consumer_taken.exchange(true, std::memory_order_acquire);
+  }
+  void LeaveConsumer() {
+    consumer_taken.store(false, std::memory_order_release);
+  }
+
+  // A producer has found `used_bytes` in the ring before the position, and no room if
+  // `full`. Out of line and given no handle: a handle whose address is passed on lives
+  // in memory.
+  void Looked(uint64_t position, uint64_t used_bytes, bool full);
+};
+
+// Makes a reservation that a handle's end left open a frame to skip. Does nothing in
+// a forked child: the frame is the parent's, which may yet commit it.
+void AbortLeft(const MpscShared& shared, uint64_t* header,
+               uint64_t frame_bytes);
+
+static_assert(std::atomic<uint64_t>::is_always_lock_free);
+static_assert(offsetof(MpscShared, claim_position) == 0);
+static_assert(offsetof(MpscShared, consumer_position) == kRingLineBytes);
+static_assert(offsetof(MpscShared, producers) == 2 * kRingLineBytes);
+static_assert(offsetof(MpscShared, consumer_taken) == 3 * kRingLineBytes);
+static_assert(sizeof(MpscShared) == 4 * kRingLineBytes);
+
+}  // namespace doppel::internal
+
+#endif  // DOPPEL_CONTAINERS_INTERNAL_MPSC_SHARED_H_

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "doppel/containers/mpsc_ring.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <utility>
+
+#include "absl/base/macros.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "doppel/alloc/arena.h"
+#include "doppel/alloc/internal/sys.h"
+#include "doppel/containers/internal/mirror.h"
+#include "doppel/containers/internal/mpsc_frame.h"
+#include "doppel/containers/internal/mpsc_protocol.h"
+#include "doppel/containers/internal/mpsc_shared.h"
+
+namespace doppel {
+namespace internal {
+
+void MpscShared::Looked(uint64_t position, uint64_t used_bytes, bool full) {
+  if (full) {
+    refusals.fetch_add(1, std::memory_order_relaxed);
+    if (refused_position.exchange(position, std::memory_order_relaxed) !=
+        position) {
+      stalls.fetch_add(1, std::memory_order_relaxed);
+    }
+  }
+  uint64_t most = high_water_bytes.load(std::memory_order_relaxed);
+  while (most < used_bytes && !high_water_bytes.compare_exchange_weak(
+                                  most, used_bytes, std::memory_order_relaxed,
+                                  std::memory_order_relaxed)) {
+  }
+}
+
+void AbortLeft(const MpscShared& shared, uint64_t* header,
+               uint64_t frame_bytes) {
+  if (shared.owner_process != sys::ProcessId()) return;
+  MpscProducerCursor<>::Commit(
+      0, MpscHeader::Skip(frame_bytes),
+      [header](uint64_t) { return std::atomic_ref<uint64_t>(*header); });
+}
+
+}  // namespace internal
+
+absl::StatusOr<MpscRing> MpscRing::Create(uint64_t min_capacity_bytes,
+                                          const Options& options) {
+  if (min_capacity_bytes == 0) {
+    return absl::InvalidArgumentError(
+        "a ring of capacity 0 holds nothing; ask for at least 1 byte");
+  }
+  std::shared_ptr<Arena> arena = options.arena;
+  if (arena == nullptr) {
+    absl::StatusOr<std::shared_ptr<Arena>> shared_arena = Arena::Default();
+    if (!shared_arena.ok()) return shared_arena.status();
+    arena = *std::move(shared_arena);
+  }
+  std::unique_ptr<internal::MpscShared> shared(new (std::nothrow)
+                                                   internal::MpscShared);
+  if (shared == nullptr) {
+    return absl::ResourceExhaustedError("no memory for the ring's positions");
+  }
+  shared->owner_process = internal::sys::ProcessId();
+  absl::StatusOr<internal::Mirror> mirror = internal::Mirror::Create(
+      arena, min_capacity_bytes, internal::Mirror::kMaxViews);
+  if (!mirror.ok()) return mirror.status();
+  // The arena hands out pages with what their last owner left in them.
+  std::memset(mirror->data(), 0, mirror->size_bytes());
+  return MpscRing(*std::move(mirror), std::move(shared));
+}
+
+MpscRing& MpscRing::operator=(MpscRing&& other) noexcept {
+  if (this == &other) return *this;
+  CheckNoHandles();
+  mirror_ = std::move(other.mirror_);
+  shared_ = std::move(other.shared_);
+  return *this;
+}
+
+uint64_t MpscRing::size_bytes() const {
+  // The consumer first: its position is never past a claim that is seen later.
+  const uint64_t consumed =
+      shared_->consumer_position.load(std::memory_order_acquire);
+  const uint64_t claimed =
+      shared_->claim_position.load(std::memory_order_acquire);
+  return std::min(claimed - consumed, capacity_bytes());
+}
+
+MpscRing::Statistics MpscRing::statistics() const {
+  return {
+      .messages = shared_->messages.load(std::memory_order_relaxed),
+      .refusals = shared_->refusals.load(std::memory_order_relaxed),
+      .stalls = shared_->stalls.load(std::memory_order_relaxed),
+      .high_water_bytes =
+          shared_->high_water_bytes.load(std::memory_order_relaxed),
+  };
+}
+
+MpscRing::Consumer MpscRing::consumer() {
+  [[maybe_unused]] const bool taken = shared_->TakeConsumer();
+  ABSL_HARDENING_ASSERT(taken && "one consumer at a time");
+  return Consumer(shared_.get(), mirror_);
+}
+
+void MpscRing::CheckNoHandles() const {
+  if (shared_ == nullptr) return;
+  // In a forked child the handles of other threads are copies that nobody ends.
+  if (shared_->owner_process != internal::sys::ProcessId()) return;
+  ABSL_HARDENING_ASSERT(shared_->producers.load(std::memory_order_acquire) ==
+                            0 &&
+                        "a Producer outlives its ring");
+  ABSL_HARDENING_ASSERT(
+      !shared_->consumer_taken.load(std::memory_order_acquire) &&
+      "the Consumer outlives its ring");
+}
+
+}  // namespace doppel
