@@ -7,7 +7,7 @@
 //   RingHeader, at the start of the ring's first page    RingSide
 //   offset 0    RingIdentity  written once               offset 0    position
 //          128  RingSide      the writer's words                128  wake_position
-//          512  RingSide      the reader's words                136  wake_by
+//          512  RingSide      the reader's words                136  wake_by, fenced
 //          896  end                                             256  signal, closed
 //          header_bytes: the items, shown twice                 264  finished
 //                                                               272  statistics
@@ -61,7 +61,8 @@ struct StdAtomics {
   }
 };
 
-// How a side that waits is to be woken.
+// How a side that waits is to be woken: it sleeps in futex(2) on the other's signal, or
+// in poll(2) on a descriptor that the other can make readable.
 enum class WakeBy : uint32_t { kFutex = 0, kEvent = 1 };
 
 // The words that one side stores. "Other" is the other side, which loads them.
@@ -77,6 +78,9 @@ struct RingSide {
   // after each of its stores, and finds the line in its own cache unless a wait began.
   alignas(kRingLineBytes) Atomic<uint64_t> wake_position{0};
   Atomic<WakeBy> wake_by{WakeBy::kFutex};
+  // 1: this side's process takes part in fences that another process makes
+  // (membarrier(2)). Of no matter within one process.
+  Atomic<uint32_t> fenced{0};
 
   // The other side sleeps on this word (futex(2)). Changes before each wake.
   alignas(kRingLineBytes) Atomic<uint32_t> signal{0};
@@ -120,6 +124,7 @@ static_assert(std::is_standard_layout_v<RingHeader<>>);
 static_assert(offsetof(RingSide<>, position) == 0);
 static_assert(offsetof(RingSide<>, wake_position) == kRingLineBytes);
 static_assert(offsetof(RingSide<>, wake_by) == kRingLineBytes + 8);
+static_assert(offsetof(RingSide<>, fenced) == kRingLineBytes + 12);
 static_assert(offsetof(RingSide<>, signal) == 2 * kRingLineBytes);
 static_assert(offsetof(RingSide<>, closed) == 2 * kRingLineBytes + 4);
 static_assert(offsetof(RingSide<>, finished) == 2 * kRingLineBytes + 8);

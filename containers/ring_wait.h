@@ -2,11 +2,12 @@
 //
 // Waiting for a ring: how long, how, and how it ended.
 //
-//   wait(n) ──▶ look, spin ──▶ sleep (futex(2)) ──▶ kReady     n are available
-//                  │               ▲    │      ├──▶ kClosed    the other side ended
-//                  └─ enough       └────┘      ├──▶ kPeerGone  its process ended
-//                                woken early   ├──▶ kDataLoss  its words lie
-//                                              └──▶ kDeadlineExceeded
+//   wait(n) ──▶ look, spin ──▶ sleep ──▶ kReady, kClosed, kPeerGone, kDataLoss
+//                  │            ▲ │  └──▶ kDeadlineExceeded
+//                  └─ enough    └─┘ woken early
+//
+//   arm(n)  ──▶ look ──▶ kArmed ──▶ poll(2) on event() ──▶ look again
+//                 └────▶ kReady, kClosed, kPeerGone, kDataLoss
 //
 // Invariants:
 //   1. While no side waits, no side makes a system call.
@@ -29,11 +30,12 @@
 namespace doppel {
 
 enum class RingWait : uint8_t {
-  kReady,
-  kClosed,
-  kPeerGone,
-  kDataLoss,
-  kDeadlineExceeded,
+  kReady,     // As many as were wanted are available.
+  kClosed,    // They are not, and the other side has closed.
+  kPeerGone,  // They are not, and the other side's process has ended.
+  kDataLoss,  // They are not, and the other side's words cannot be true.
+  kDeadlineExceeded,  // wait: they are not yet.
+  kArmed,             // arm: they are not yet, and the event will tell.
 };
 
 struct RingWaitOptions {

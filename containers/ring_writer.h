@@ -75,10 +75,10 @@ class RingWriter {
  public:
   // Rings make handles. REQUIRES: no other of this side lives.
   explicit RingWriter(const internal::RingEnd& end)
-      : claim_(end.my_seat),
+      : claim_(end.seats.mine),
         cursor_(end.watch),
         place_(internal::PlaceOf(end, cursor_.position())),
-        their_seat_(end.their_seat),
+        seats_(end.seats),
         scratch_(end.scratch) {
     cursor_.Open();
   }
@@ -158,7 +158,7 @@ class RingWriter {
   // Hands all that is staged to the reader, at once.
   void publish() {
     if (ABSL_PREDICT_FALSE(cursor_.Publish())) {
-      internal::WakeOther(cursor_, their_seat_);
+      internal::WakeOther(cursor_, seats_);
     }
   }
 
@@ -170,31 +170,35 @@ class RingWriter {
 
   // Waits until n slots are free. REQUIRES: n <= capacity().
   RingWait wait(size_t n = 1, const RingWaitOptions& options = {}) {
-    internal::RingWaited waited =
-        internal::WaitFor(cursor_, claim_.seat(), n, options);
+    const internal::RingWaited waited =
+        internal::WaitFor(cursor_, seats_, n, options);
     cursor_ = waited.cursor;
     return waited.result;
   }
 
-  // A descriptor for epoll(7) and its like, the ring's. It polls as readable once what
-  // arm() asked for has come about.
+  // A descriptor for epoll(7) and its like, which the ring owns. It polls as readable
+  // once what arm() asked for has come about. Do not read from it.
   // Fails with what eventfd(2) and membarrier(2) report.
-  absl::StatusOr<int> event() { return internal::EventOf(claim_.seat()); }
+  absl::StatusOr<int> event() { return internal::EventOf(seats_); }
 
-  // Asks that the event becomes readable once n slots are free or the reader closed.
-  // False: that is so already, and the event will not tell. REQUIRES: event()
-  // succeeded; n <= capacity().
-  bool arm(size_t n = 1) {
-    const internal::RingArmed armed = internal::Arm(cursor_, claim_.seat(), n);
+  // Asks that the event becomes readable once n slots are free, or the other
+  // side ends. What is so already is the result, and the event may not tell of it; only
+  // after kArmed wait for it. REQUIRES: event() succeeded; n <= capacity().
+  RingWait arm(size_t n = 1) {
+    const internal::RingWaited armed = internal::Arm(cursor_, seats_, n);
     cursor_ = armed.cursor;
-    return armed.armed;
+    return armed.result;
   }
+
+  // Whether the other side's process has ended (shared_ring.h): a system call. What it
+  // handed over before is still there.
+  bool peer_gone() const { return internal::PeerGone(seats_); }
 
   // Says that nothing more comes, and wakes the reader, which still gets the rest.
   // A writer that comes later opens the ring again.
   void close() {
     cursor_.Close();
-    internal::WakeAtEnd(cursor_, their_seat_);
+    internal::WakeAtEnd(cursor_, seats_);
   }
 
   // Whether the reader has closed: nobody will take what is pushed.
@@ -230,7 +234,7 @@ class RingWriter {
   internal::RingClaim claim_;  // First: what follows is read under it.
   RingCursor<> cursor_;
   internal::RingPlace place_;  // Where the next item goes.
-  const internal::RingSeat* their_seat_;
+  internal::RingSeats seats_;
   std::byte* scratch_;       // Canonical build: for spans that wrap.
   bool in_scratch_ = false;  // Whether the last reservation is in scratch_.
 };

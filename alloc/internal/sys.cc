@@ -31,7 +31,7 @@ const char* CallName(Call call) {
       "mmap",         "munmap",     "mprotect",   "mremap",     "madvise",
       "mlock2",       "munlock",    "mlockall",   "munlockall", "msync",
       "ioctl",        "getrlimit",  "futex",      "membarrier", "eventfd",
-      "ppoll",        "pidfd_open", "write"};
+      "ppoll",        "pidfd_open", "write",      "socketpair"};
   return kNames[static_cast<int>(call)];
 }
 

@@ -28,6 +28,7 @@
 
 #include <sys/stat.h>
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -74,8 +75,9 @@ enum class Call : uint8_t {
   kPoll,
   kPidfdOpen,
   kWrite,
+  kSocketpair,
 };
-inline constexpr int kCalls = static_cast<int>(Call::kWrite) + 1;
+inline constexpr int kCalls = static_cast<int>(Call::kSocketpair) + 1;
 
 // The name that the manual gives it.
 const char* CallName(Call call);
@@ -161,14 +163,29 @@ absl::StatusOr<int> EventFd();
 void SignalEvent(int fd);  // Adds 1.
 void ClearEvent(int fd);   // Sets 0.
 
+// Two connected sockets (socketpair(2), unix(7)).
+absl::StatusOr<std::array<int, 2>> SocketPair();
+// Sends a byte, and takes what was sent; neither waits, whatever the descriptor's flags
+// are: they are those of the open file, which the peer may have too.
+void SignalSocket(int fd);
+void ClearSocket(int fd);
+
 // Becomes readable when the process ends (pidfd_open(2)).
 absl::StatusOr<int> PidfdOpen(int process);
 
-// Waits until one of the descriptors is readable or hung up, the deadline or a signal
-// (ppoll(2)), and says which ones are, as a mask: bit i for fds[i]. Descriptors below
-// 0 are ignored. At most kMaxPolled.
-inline constexpr size_t kMaxPolled = 4;
-absl::StatusOr<uint32_t> Poll(std::span<const int> fds, absl::Time deadline);
+// Waits until something has happened to `fd`, the deadline or a signal (ppoll(2)).
+struct Polled {
+  bool readable = false;
+  bool hung_up = false;  // The other end is closed, or it is no descriptor.
+};
+Polled Poll(int fd, absl::Time deadline);
+
+// A lock on one byte of a file, which the kernel takes back when the last descriptor of
+// the open file is closed, as by the end of the process (fcntl(2), F_OFD_SETLK). False
+// if another open file has it.
+absl::StatusOr<bool> TryLockByte(int fd, uint64_t offset_bytes);
+// Whether another open file has a lock on it.
+absl::StatusOr<bool> IsByteLocked(int fd, uint64_t offset_bytes);
 
 // getpid(2): cannot fail.
 int ProcessId();

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -14,7 +17,6 @@
 #include <cstdint>
 #include <ctime>
 
-#include "absl/base/macros.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -43,6 +45,15 @@ absl::Status Membarrier(int command) {
   return Failure(Call::kMembarrier, absl::StrCat(command),
                  "a filter of system calls may forbid it (seccomp); sleeping "
                  "for a ring needs it");
+}
+
+flock ByteLock(uint64_t offset_bytes) {
+  flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = static_cast<off_t>(offset_bytes);
+  lock.l_len = 1;
+  return lock;
 }
 
 }  // namespace
@@ -100,6 +111,29 @@ void ClearEvent(int fd) {
   Invoke(Call::kRead, [&] { return read(fd, &count, sizeof(count)); });
 }
 
+absl::StatusOr<std::array<int, 2>> SocketPair() {
+  std::array<int, 2> ends = {-1, -1};
+  if (Invoke(Call::kSocketpair, [&] {
+        return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data());
+      }) == 0) {
+    return ends;
+  }
+  return Failure(Call::kSocketpair, "AF_UNIX, SOCK_STREAM");
+}
+
+void SignalSocket(int fd) {
+  const char byte = 0;
+  // EAGAIN: it is readable already. EPIPE: nobody is there to be woken.
+  Invoke(Call::kSendmsg,
+         [&] { return send(fd, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL); });
+}
+
+void ClearSocket(int fd) {
+  std::array<char, 4096> bytes;
+  Invoke(Call::kRecvmsg,
+         [&] { return recv(fd, bytes.data(), bytes.size(), MSG_DONTWAIT); });
+}
+
 absl::StatusOr<int> PidfdOpen(int process) {
   const int fd = Invoke(Call::kPidfdOpen, [&] {
     return static_cast<int>(syscall(SYS_pidfd_open, process, 0U));
@@ -110,28 +144,37 @@ absl::StatusOr<int> PidfdOpen(int process) {
       CallErrno() == ESRCH ? "there is no such process any more" : "");
 }
 
-absl::StatusOr<uint32_t> Poll(std::span<const int> fds, absl::Time deadline) {
-  ABSL_HARDENING_ASSERT(fds.size() <= kMaxPolled);
-  std::array<pollfd, kMaxPolled> polled = {};
-  for (size_t i = 0; i < fds.size(); ++i) {
-    polled[i] = {.fd = fds[i], .events = POLLIN, .revents = 0};
-  }
+Polled Poll(int fd, absl::Time deadline) {
+  pollfd polled = {.fd = fd, .events = POLLIN | POLLRDHUP, .revents = 0};
   const bool for_ever = deadline == absl::InfiniteFuture();
   const timespec left =
       absl::ToTimespec(std::max(absl::ZeroDuration(), deadline - absl::Now()));
   const int ready = InvokeOnce(Call::kPoll, [&] {
-    return ppoll(polled.data(), fds.size(), for_ever ? nullptr : &left,
-                 nullptr);
+    return ppoll(&polled, 1, for_ever ? nullptr : &left, nullptr);
   });
-  if (ready < 0 && CallErrno() != EINTR) {
-    return Failure(Call::kPoll, absl::StrCat(fds.size()));
+  if (ready <= 0) return {};
+  return {.readable = (polled.revents & POLLIN) != 0,
+          .hung_up = (polled.revents &
+                      (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0};
+}
+
+absl::StatusOr<bool> TryLockByte(int fd, uint64_t offset_bytes) {
+  flock lock = ByteLock(offset_bytes);
+  if (Invoke(Call::kFcntl, [&] { return fcntl(fd, F_OFD_SETLK, &lock); }) ==
+      0) {
+    return true;
   }
-  uint32_t mask = 0;
-  if (ready <= 0) return mask;
-  for (size_t i = 0; i < fds.size(); ++i) {
-    if (polled[i].revents != 0) mask |= uint32_t{1} << i;
+  if (CallErrno() == EAGAIN || CallErrno() == EACCES) return false;
+  return Failure(Call::kFcntl, absl::StrCat(fd, ", F_OFD_SETLK"));
+}
+
+absl::StatusOr<bool> IsByteLocked(int fd, uint64_t offset_bytes) {
+  flock lock = ByteLock(offset_bytes);
+  if (Invoke(Call::kFcntl, [&] { return fcntl(fd, F_OFD_GETLK, &lock); }) ==
+      0) {
+    return lock.l_type != F_UNLCK;
   }
-  return mask;
+  return Failure(Call::kFcntl, absl::StrCat(fd, ", F_OFD_GETLK"));
 }
 
 }  // namespace doppel::internal::sys

@@ -72,7 +72,7 @@ class RingEvent {
   void Send() { writer_.try_push(1); }
   void Receive() {
     pollfd polled = {.fd = *event_, .events = POLLIN, .revents = 0};
-    while (reader_.arm()) poll(&polled, 1, -1);
+    while (reader_.arm() == RingWait::kArmed) poll(&polled, 1, -1);
     reader_.try_pop();
   }
 

@@ -61,8 +61,8 @@ struct Trial {
   RingEnd End(RingWatch<>* watch, bool owns_lines) {
     const bool writes = watch == &writer_watch;
     return {.watch = watch,
-            .my_seat = writes ? &writer_seat : &reader_seat,
-            .their_seat = writes ? &reader_seat : &writer_seat,
+            .seats = {.mine = writes ? &writer_seat : &reader_seat,
+                      .theirs = writes ? &reader_seat : &writer_seat},
             .data = data,
             .lap_bytes = kLapBytes,
             .item_bytes = 1,

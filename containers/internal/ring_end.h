@@ -4,7 +4,7 @@
 // its words and items are.
 //
 //   RingEnd ── watch ──▶ RingWatch ──▶ RingSide, one of them perhaps of another process
-//           ── my_seat, their_seat ──▶ RingSeat, of this process
+//           ── seats ──▶ RingSeat, RingSeat, of this process
 //           ── data ──▶ the items
 //
 // Invariants:
@@ -15,7 +15,7 @@
 // Errors: a second handle of a side ends the process in hardened builds.
 //
 // Example:
-//   RingWriter<int> writer(end);  // Holds end.my_seat for its life.
+//   RingWriter<int> writer(end);  // Holds its seat for its life.
 
 #ifndef DOPPEL_CONTAINERS_INTERNAL_RING_END_H_
 #define DOPPEL_CONTAINERS_INTERNAL_RING_END_H_
@@ -28,27 +28,32 @@
 #include "absl/base/attributes.h"
 #include "absl/base/macros.h"
 #include "absl/numeric/int128.h"
-#include "doppel/alloc/internal/sys.h"
 #include "doppel/containers/internal/ring_place.h"
 #include "doppel/containers/ring_protocol.h"
 
 namespace doppel::internal {
 
-// Who holds a side, and how that side is woken.
+// Who holds a side in this process, and how that side is woken.
 struct RingSeat {
   std::atomic<bool> taken{false};
   // The side may sleep on this (eventfd(2)); -1: it has none. Set once, by a handle of
   // the side, before its first wish to be woken so.
   std::atomic<int> event_fd{-1};
-  // Polls as readable once the other side's process has ended; -1: same process.
-  int hangup_fd = -1;
-  sys::FutexScope scope = sys::FutexScope::kProcess;
+};
+
+// What a handle of one side has of both. Outlives the handles.
+struct RingSeats {
+  RingSeat* mine = nullptr;
+  RingSeat* theirs = nullptr;
+  // A ring between processes: the end of a socket whose other end the peer has. It
+  // wakes the peer, is what to sleep on, and hangs up when the peer's process ends.
+  // Null: both sides are in this process. Holds -1: there is no peer to wake so.
+  const std::atomic<int>* link_fd = nullptr;
 };
 
 struct RingEnd {
   RingWatch<>* watch = nullptr;
-  RingSeat* my_seat = nullptr;
-  const RingSeat* their_seat = nullptr;
+  RingSeats seats = {};
   std::byte* data = nullptr;
   std::byte* scratch = nullptr;  // Canonical build: for spans that wrap.
   uint64_t lap_bytes = 0;
@@ -73,8 +78,6 @@ class RingClaim {
     return *this;
   }
   ABSL_ATTRIBUTE_ALWAYS_INLINE ~RingClaim() { Leave(); }
-
-  RingSeat* seat() const { return seat_; }
 
  private:
   // Inlined on every path, unwinding too: a handle whose address is passed to a

@@ -3,7 +3,6 @@
 #include "doppel/containers/internal/ring_wake.h"
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cstdint>
 
@@ -20,9 +19,42 @@
 namespace doppel::internal {
 namespace {
 
+using Next = RingCursor<>::Next;
+
+// How long to spin before the clock and the link are looked at.
+constexpr int kLooksPerClock = 32;
+constexpr absl::Duration kSpinRound = absl::Milliseconds(1);
+
+// The link to the other process, or -1.
+int LinkOf(RingSeats seats) {
+  return seats.link_fd == nullptr
+             ? -1
+             : seats.link_fd->load(std::memory_order_acquire);
+}
+
+sys::FutexScope ScopeOf(RingSeats seats) {
+  return seats.link_fd == nullptr ? sys::FutexScope::kProcess
+                                  : sys::FutexScope::kMachine;
+}
+
+// Whether the other side sleeps and wakes through the link. A side that this process
+// holds has the same end of it.
+bool IsLinked(RingSeats seats) {
+  return LinkOf(seats) >= 0 &&
+         !seats.theirs->taken.load(std::memory_order_relaxed);
+}
+
+// The fence of who waits. Whether the other side takes part in it.
+bool Fence(const RingCursor<>& cursor, RingSeats seats) {
+  if (seats.link_fd != nullptr &&
+      cursor.theirs()->fenced.load(std::memory_order_relaxed) == 0) {
+    return false;
+  }
+  return sys::Barrier(ScopeOf(seats)).ok();
+}
+
 // Looks again and again. Whether `wanted` became available.
 bool Spin(RingCursor<>& cursor, uint64_t wanted, absl::Time until) {
-  constexpr int kLooksPerClock = 32;
   do {
     for (int i = 0; i < kLooksPerClock; ++i) {
       if (cursor.AvailableFor(wanted) >= wanted) return true;
@@ -33,84 +65,146 @@ bool Spin(RingCursor<>& cursor, uint64_t wanted, absl::Time until) {
   return false;
 }
 
-// Sleeps once, on whatever the seat has. Whether the other process has ended.
-bool Sleep(const RingCursor<>& cursor, const RingSeat& seat, uint32_t signal,
-           absl::Time deadline) {
-  if (seat.hangup_fd < 0) {
-    sys::FutexWait(cursor.theirs()->signal, signal, deadline, seat.scope);
+// Sleeps once, on the link or else on the other's signal. Whether its process ended.
+bool Sleep(const RingCursor<>& cursor, RingSeats seats, WakeBy by,
+           uint32_t signal, absl::Time deadline) {
+  if (by == WakeBy::kFutex) {
+    sys::FutexWait(cursor.theirs()->signal, signal, deadline, ScopeOf(seats));
     return false;
   }
-  const std::array<int, 2> fds = {seat.event_fd.load(std::memory_order_relaxed),
-                                  seat.hangup_fd};
-  const absl::StatusOr<uint32_t> ready = sys::Poll(fds, deadline);
-  if (!ready.ok()) return false;
-  if ((*ready & 1) != 0) sys::ClearEvent(fds[0]);
-  return (*ready & 2) != 0;
+  const int link = LinkOf(seats);
+  const sys::Polled polled = sys::Poll(link, deadline);
+  if (polled.readable) sys::ClearSocket(link);
+  return polled.hung_up;
 }
 
-// What a wait comes to that got fewer than it wanted.
+// What a wait comes to that cannot get what it wanted.
 RingWait EndOf(const RingCursor<>& cursor) {
   return cursor.lied() ? RingWait::kDataLoss : RingWait::kClosed;
 }
 
-}  // namespace
-
-void WakeOther(RingCursor<> cursor, const RingSeat* their_seat) noexcept {
-  cursor.ChangeSignal();
-  const int event = their_seat->event_fd.load(std::memory_order_acquire);
-  const WakeBy by = cursor.theirs()->wake_by.load(std::memory_order_relaxed);
-  if (by == WakeBy::kEvent && event >= 0) {
-    sys::SignalEvent(event);
-  } else {
-    sys::FutexWake(cursor.mine()->signal, their_seat->scope);
-  }
-}
-
-void WakeAtEnd(RingCursor<> cursor, const RingSeat* their_seat) noexcept {
-  cursor.ChangeSignal();
-  sys::FutexWake(cursor.mine()->signal, their_seat->scope);
-  const int event = their_seat->event_fd.load(std::memory_order_acquire);
-  if (event >= 0) sys::SignalEvent(event);
-}
-
-RingWaited WaitFor(RingCursor<> cursor, RingSeat* my_seat, uint64_t wanted,
-                   const RingWaitOptions& options) {
-  const auto ended = [&](RingWait result) {
-    return RingWaited{.cursor = cursor, .result = result};
-  };
-  ABSL_HARDENING_ASSERT(wanted <= cursor.capacity());
-  if (cursor.AvailableFor(wanted) >= wanted) return ended(RingWait::kReady);
-  const absl::Time now = absl::Now();
-  if (Spin(cursor, wanted, std::min(options.deadline, now + options.spin))) {
-    return ended(RingWait::kReady);
-  }
-  const WakeBy by = my_seat->hangup_fd < 0 ? WakeBy::kFutex : WakeBy::kEvent;
-  bool peer_gone = false;
+// Sleeps until it is ready or over.
+RingWait SleepFor(RingCursor<>& cursor, RingSeats seats, uint64_t wanted,
+                  absl::Time deadline, bool peer_gone) {
+  const WakeBy by = IsLinked(seats) ? WakeBy::kEvent : WakeBy::kFutex;
   for (;;) {
     uint32_t signal = 0;
-    bool blind = false;
-    using Next = RingCursor<>::Next;
-    switch (cursor.BeforeSleep(wanted, by, signal, [&] {
-      blind = !sys::Barrier(my_seat->scope).ok();
-    })) {
+    bool fenced = false;
+    switch (cursor.BeforeSleep(wanted, by, signal,
+                               [&] { fenced = Fence(cursor, seats); })) {
       case Next::kGoOn:
-        return ended(RingWait::kReady);
+        return RingWait::kReady;
       case Next::kEnd:
-        return ended(EndOf(cursor));
+        return EndOf(cursor);
       case Next::kSleep:
         break;
     }
     // Whoever ended had handed everything over before, and the look came after.
-    if (peer_gone || absl::Now() >= options.deadline) {
+    if (peer_gone || absl::Now() >= deadline) {
       cursor.EndWait();
-      return ended(peer_gone ? RingWait::kPeerGone
-                             : RingWait::kDeadlineExceeded);
+      return peer_gone ? RingWait::kPeerGone : RingWait::kDeadlineExceeded;
     }
     const absl::Time at_most =
-        blind ? absl::Now() + kBlindSleep : absl::InfiniteFuture();
-    peer_gone =
-        Sleep(cursor, *my_seat, signal, std::min(options.deadline, at_most));
+        fenced ? absl::InfiniteFuture() : absl::Now() + kBlindSleep;
+    peer_gone = Sleep(cursor, seats, by, signal, std::min(deadline, at_most));
   }
+}
+
+}  // namespace
+
+void WakeOther(RingCursor<> cursor, RingSeats seats) noexcept {
+  cursor.ChangeSignal();
+  if (cursor.theirs()->wake_by.load(std::memory_order_relaxed) !=
+      WakeBy::kEvent) {
+    sys::FutexWake(cursor.mine()->signal, ScopeOf(seats));
+  } else if (IsLinked(seats)) {
+    sys::SignalSocket(LinkOf(seats));
+  } else {
+    const int event = seats.theirs->event_fd.load(std::memory_order_acquire);
+    if (event >= 0) sys::SignalEvent(event);
+  }
+}
+
+void WakeAtEnd(RingCursor<> cursor, RingSeats seats) noexcept {
+  cursor.ChangeSignal();
+  sys::FutexWake(cursor.mine()->signal, ScopeOf(seats));
+  if (IsLinked(seats)) sys::SignalSocket(LinkOf(seats));
+  const int event = seats.theirs->event_fd.load(std::memory_order_acquire);
+  if (event >= 0) sys::SignalEvent(event);
+}
+
+RingWaited WaitFor(RingCursor<> cursor, RingSeats seats, uint64_t wanted,
+                   const RingWaitOptions& options) {
+  ABSL_HARDENING_ASSERT(wanted <= cursor.capacity());
+  if (cursor.AvailableFor(wanted) >= wanted) {
+    return {.cursor = cursor, .result = RingWait::kReady};
+  }
+  bool peer_gone = false;
+  absl::Time now = absl::Now();
+  const absl::Time spin_end = std::min(options.deadline, now + options.spin);
+  for (; now < spin_end && !peer_gone; now = absl::Now()) {
+    if (Spin(cursor, wanted, std::min(spin_end, now + kSpinRound))) {
+      return {.cursor = cursor, .result = RingWait::kReady};
+    }
+    if (cursor.closed() || cursor.lied()) break;
+    // Who spins for longer than a sleep would take has time for a system call.
+    if (options.spin > kSpinRound) peer_gone = PeerGone(seats);
+  }
+  const RingWait result =
+      SleepFor(cursor, seats, wanted, options.deadline, peer_gone);
+  return {.cursor = cursor, .result = result};
+}
+
+absl::StatusOr<int> EventOf(RingSeats seats) {
+  if (absl::Status fence = sys::Barrier(ScopeOf(seats)); !fence.ok()) {
+    return fence;
+  }
+  if (seats.link_fd != nullptr) {
+    const int link = LinkOf(seats);
+    if (link >= 0) return link;
+    return absl::FailedPreconditionError(
+        "the ring has no link to another process, so that nothing could be "
+        "polled: attach the peer by an invitation");
+  }
+  int event = seats.mine->event_fd.load(std::memory_order_relaxed);
+  if (event >= 0) return event;
+  absl::StatusOr<int> created = sys::EventFd();
+  if (!created.ok()) return created.status();
+  seats.mine->event_fd.store(*created, std::memory_order_release);
+  return *created;
+}
+
+RingWaited Arm(RingCursor<> cursor, RingSeats seats, uint64_t wanted) {
+  ABSL_HARDENING_ASSERT(wanted <= cursor.capacity());
+  if (seats.link_fd != nullptr) {
+    sys::ClearSocket(LinkOf(seats));
+  } else {
+    const int event = seats.mine->event_fd.load(std::memory_order_relaxed);
+    ABSL_HARDENING_ASSERT(event >= 0 && "ask for the event first");
+    sys::ClearEvent(event);
+  }
+  // Before the look, which then finds all that was handed over until the end.
+  const bool peer_gone = PeerGone(seats);
+  uint32_t signal = 0;
+  RingWait result = RingWait::kArmed;
+  switch (cursor.BeforeSleep(wanted, WakeBy::kEvent, signal,
+                             [&] { Fence(cursor, seats); })) {
+    case Next::kGoOn:
+      result = RingWait::kReady;
+      break;
+    case Next::kEnd:
+      result = EndOf(cursor);
+      break;
+    case Next::kSleep:
+      if (peer_gone) result = RingWait::kPeerGone;
+      break;
+  }
+  return {.cursor = cursor, .result = result};
+}
+
+bool PeerGone(RingSeats seats) {
+  const int link = LinkOf(seats);
+  return link >= 0 && sys::Poll(link, absl::InfinitePast()).hung_up;
 }
 
 absl::Status StatusOf(const RingCursor<>& cursor) {
@@ -120,27 +214,6 @@ absl::Status StatusOf(const RingCursor<>& cursor) {
       "side stands at ",
       cursor.position(), " of a ring of ", cursor.capacity(),
       " items; take what is known, and end the connection"));
-}
-
-absl::StatusOr<int> EventOf(RingSeat* seat) {
-  if (absl::Status fence = sys::Barrier(seat->scope); !fence.ok()) return fence;
-  int event = seat->event_fd.load(std::memory_order_relaxed);
-  if (event >= 0) return event;
-  absl::StatusOr<int> created = sys::EventFd();
-  if (!created.ok()) return created.status();
-  seat->event_fd.store(*created, std::memory_order_release);
-  return *created;
-}
-
-RingArmed Arm(RingCursor<> cursor, RingSeat* my_seat, uint64_t wanted) {
-  const int event = my_seat->event_fd.load(std::memory_order_relaxed);
-  ABSL_HARDENING_ASSERT(event >= 0 && "ask for the event first");
-  sys::ClearEvent(event);
-  uint32_t signal = 0;
-  const RingCursor<>::Next next =
-      cursor.BeforeSleep(wanted, WakeBy::kEvent, signal,
-                         [&] { sys::Barrier(my_seat->scope).IgnoreError(); });
-  return {.cursor = cursor, .armed = next == RingCursor<>::Next::kSleep};
 }
 
 }  // namespace doppel::internal

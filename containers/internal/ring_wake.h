@@ -7,15 +7,16 @@
 //        │ too little                           │ fulfilled
 //        ▼                                      ▼
 //   futex(2) on their signal ◀── wake ──── WakeOther: changes its signal
-//   or poll(2) on my event   ◀── write ───
+//   or ppoll(2) on an event  ◀── send ───
 //
 // Invariants:
 //   1. The fence of the side that waits is membarrier(2), which puts one into the
 //      other side's threads; theirs costs nothing.
-//   2. Where membarrier(2) is denied, a sleep ends after kBlindSleep, and the side
-//      looks again: a wake may come late by as much, and is never lost.
-//   3. A side that has a hang-up descriptor sleeps in ppoll(2) on it and on its event,
-//      so that the end of the other process wakes it at once.
+//   2. Where membarrier(2) is denied, or the other process takes no part in it, a sleep
+//      ends after kBlindSleep, and the side looks again: a wake may come late by as
+//      much, and is never lost.
+//   3. A side whose peer is at the other end of a link sleeps in ppoll(2) on it, so
+//      that the end of the other process wakes it at once.
 //
 // Cursors come and go by value: a handle whose address is passed to a function lives
 // in memory and not in registers.
@@ -24,7 +25,7 @@
 // Errors: those of RingWait.
 //
 // Example:
-//   if (cursor.Publish()) WakeOther(cursor, their_seat);
+//   if (cursor.Publish()) WakeOther(cursor, seats);
 
 #ifndef DOPPEL_CONTAINERS_INTERNAL_RING_WAKE_H_
 #define DOPPEL_CONTAINERS_INTERNAL_RING_WAKE_H_
@@ -45,10 +46,10 @@ inline constexpr absl::Duration kBlindSleep = absl::Milliseconds(1);
 
 // Wakes the other side, whose wish has been fulfilled.
 ABSL_ATTRIBUTE_COLD void WakeOther(RingCursor<> cursor,
-                                   const RingSeat* their_seat) noexcept;
+                                   RingSeats seats) noexcept;
 
 // Wakes the other side, however it sleeps: this one has closed.
-void WakeAtEnd(RingCursor<> cursor, const RingSeat* their_seat) noexcept;
+void WakeAtEnd(RingCursor<> cursor, RingSeats seats) noexcept;
 
 struct RingWaited {
   RingCursor<> cursor;  // Goes on from the argument.
@@ -56,25 +57,24 @@ struct RingWaited {
 };
 
 // Waits until `wanted` are available to the cursor.
-RingWaited WaitFor(RingCursor<> cursor, RingSeat* my_seat, uint64_t wanted,
+RingWaited WaitFor(RingCursor<> cursor, RingSeats seats, uint64_t wanted,
                    const RingWaitOptions& options);
+
+// The seat's event, made when it is asked for first; the link where there is one.
+// Fails with what eventfd(2) reports, and with what membarrier(2) does: without it a
+// wake could be lost, and who waits in poll(2) would not notice. FailedPrecondition
+// for a ring between processes that has no link.
+absl::StatusOr<int> EventOf(RingSeats seats);
+
+// Makes the event poll as readable once `wanted` are available or the other side ends.
+// REQUIRES: EventOf(seats) succeeded.
+RingWaited Arm(RingCursor<> cursor, RingSeats seats, uint64_t wanted);
+
+// Whether the link has hung up.
+bool PeerGone(RingSeats seats);
 
 // OK, or DataLoss for a cursor that was lied to.
 absl::Status StatusOf(const RingCursor<>& cursor);
-
-// The seat's event, made when it is asked for first.
-// Fails with what eventfd(2) reports, and with what membarrier(2) does: without it a
-// wake could be lost, and who waits in poll(2) would not notice.
-absl::StatusOr<int> EventOf(RingSeat* seat);
-
-struct RingArmed {
-  RingCursor<> cursor;
-  bool armed = false;
-};
-
-// Makes the seat's event poll as readable once `wanted` are available or the other
-// side ends. Not armed: that is so already. REQUIRES: EventOf(seat) succeeded.
-RingArmed Arm(RingCursor<> cursor, RingSeat* my_seat, uint64_t wanted);
 
 }  // namespace doppel::internal
 

@@ -59,8 +59,7 @@ SpscShared::~SpscShared() {
 RingEnd SpscStorage::WriterEnd() const {
   RingEnd end = EndOf(*this);
   end.watch = &shared->writer_watch;
-  end.my_seat = &shared->writer_seat;
-  end.their_seat = &shared->reader_seat;
+  end.seats = {.mine = &shared->writer_seat, .theirs = &shared->reader_seat};
   end.scratch = writer_scratch.data();
   return end;
 }
@@ -68,8 +67,7 @@ RingEnd SpscStorage::WriterEnd() const {
 RingEnd SpscStorage::ReaderEnd() const {
   RingEnd end = EndOf(*this);
   end.watch = &shared->reader_watch;
-  end.my_seat = &shared->reader_seat;
-  end.their_seat = &shared->writer_seat;
+  end.seats = {.mine = &shared->reader_seat, .theirs = &shared->writer_seat};
   end.scratch = reader_scratch.data();
   return end;
 }

@@ -38,6 +38,7 @@ TEST(RingLayout, GoldenBytes) {
   header->writer.position = 0x0102030405060708;
   header->writer.wake_position = 0x11;
   header->writer.wake_by = WakeBy::kEvent;
+  header->writer.fenced = 0x99;
   header->writer.signal = 0x22;
   header->writer.closed = 1;
   header->writer.finished = 0x33;
@@ -74,6 +75,7 @@ TEST(RingLayout, GoldenBytes) {
       {135, 1},
       {256, 0x11},
       {264, 1},
+      {268, 0x99},
       {384, 0x22},
       {388, 1},
       {392, 0x33},

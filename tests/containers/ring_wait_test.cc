@@ -295,20 +295,21 @@ TEST(RingEvent, TellsWhatWasAskedFor) {
   const absl::StatusOr<int> event = reader.event();
   ASSERT_THAT(event, IsOk());
   EXPECT_EQ(*reader.event(), *event) << "one for the ring's life";
-  ASSERT_TRUE(reader.arm(2));
+  ASSERT_EQ(reader.arm(2), RingWait::kArmed);
   ASSERT_TRUE(writer.try_push(1));
   EXPECT_FALSE(IsReadable(*event)) << "two were asked for";
   ASSERT_TRUE(writer.try_push(2));
   EXPECT_TRUE(IsReadable(*event));
-  EXPECT_FALSE(reader.arm(2)) << "they are there: no event will come";
+  EXPECT_EQ(reader.arm(2), RingWait::kReady)
+      << "they are there: no event will come";
   EXPECT_FALSE(IsReadable(*event));
   EXPECT_EQ(reader.peek().size(), 2);
   reader.consume(2);
-  ASSERT_TRUE(reader.arm());
+  ASSERT_EQ(reader.arm(), RingWait::kArmed);
   EXPECT_FALSE(IsReadable(*event));
   writer.close();
   EXPECT_TRUE(IsReadable(*event)) << "the end is an event";
-  EXPECT_FALSE(reader.arm());
+  EXPECT_EQ(reader.arm(), RingWait::kClosed);
 }
 
 TEST(RingEvent, TellsTheWriterOfRoom) {
@@ -317,9 +318,9 @@ TEST(RingEvent, TellsTheWriterOfRoom) {
   auto reader = ring.reader();
   const absl::StatusOr<int> event = writer.event();
   ASSERT_THAT(event, IsOk());
-  EXPECT_FALSE(writer.arm());
+  EXPECT_EQ(writer.arm(), RingWait::kReady);
   Fill(writer);
-  ASSERT_TRUE(writer.arm());
+  ASSERT_EQ(writer.arm(), RingWait::kArmed);
   EXPECT_FALSE(IsReadable(*event));
   ASSERT_TRUE(reader.try_pop().has_value());
   EXPECT_TRUE(IsReadable(*event));
@@ -336,7 +337,7 @@ TEST(RingEvent, ALoopThatDrainsAndArmsMissesNothing) {
       while (std::optional<uint64_t> item = reader.try_pop()) {
         ASSERT_EQ(*item, expected++);
       }
-      if (expected < kItems && reader.arm()) {
+      if (expected < kItems && reader.arm() == RingWait::kArmed) {
         ASSERT_TRUE(IsReadable(*event, absl::Seconds(60)));
       }
     }
