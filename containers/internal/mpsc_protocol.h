@@ -78,13 +78,9 @@
 #include "absl/base/macros.h"
 #include "absl/base/optimization.h"
 #include "doppel/containers/internal/mpsc_frame.h"
+#include "doppel/containers/ring_layout.h"
 
 namespace doppel::internal {
-
-struct StdAtomics {
-  template <class T>
-  using Atomic = std::atomic<T>;
-};
 
 // The longest frame for which an empty ring always has room.
 template <bool kFramesWrap>

@@ -25,7 +25,7 @@ ROOMS = [
     "containers/ring_options", "containers/internal/ring_end",
     "containers/internal/ring_wake", "containers/ring_writer",
     "containers/ring_reader", "containers/internal/line_ownership",
-    "containers/internal/mpsc_shared",
+    "containers/internal/mpsc_protocol", "containers/internal/mpsc_shared",
     "containers/internal/spsc_storage", "containers/", "examples/", "tests/support/", "tests/", "bench/support/",
     "bench/",
 ]
