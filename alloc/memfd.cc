@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -176,10 +177,12 @@ absl::StatusOr<Memfd> Memfd::OpenOf(pid_t pid, int fd,
 
 absl::StatusOr<Memfd> Memfd::Receive(int unix_socket,
                                      const Expectation& expectation) {
-  absl::StatusOr<int> fd = sys::ReceiveDescriptor(unix_socket);
-  if (!fd.ok()) return fd.status();
-  absl::StatusOr<Memfd> memfd = Adopt(*fd, expectation);
-  if (!memfd.ok()) sys::Close(*fd);
+  const absl::StatusOr<sys::PassedDescriptors> passed =
+      sys::ReceiveDescriptors(unix_socket, 1);
+  if (!passed.ok()) return passed.status();
+  const int fd = passed->fds[0];
+  absl::StatusOr<Memfd> memfd = Adopt(fd, expectation);
+  if (!memfd.ok()) sys::Close(fd);
   return memfd;
 }
 
@@ -246,7 +249,7 @@ absl::StatusOr<Memfd> Memfd::Duplicate() const {
 }
 
 absl::Status Memfd::Send(int unix_socket) const {
-  return sys::SendDescriptor(unix_socket, fd_);
+  return sys::SendDescriptors(unix_socket, std::array{fd_}, 0);
 }
 
 absl::StatusOr<Memfd::Stat> Memfd::Query() const {

@@ -112,6 +112,8 @@ class Memfd {
   static absl::StatusOr<Memfd> Receive(int unix_socket,
                                        const Expectation& expectation);
 
+  // Holds nothing, as after a move.
+  Memfd() : Memfd(-1, PageSize::Base(), 0) {}
   Memfd(Memfd&& other) noexcept
       : fd_(std::exchange(other.fd_, -1)),
         page_size_(other.page_size_),

@@ -4,12 +4,12 @@
 // processes that map one file. PROTOCOL.md says what they mean and what is seen when
 // one side dies between any two stores.
 //
-//   RingHeader, at the start of the ring's first page    RingSide
+//   RingHeader, on a page of its own                      RingSide
 //   offset 0    RingIdentity  written once               offset 0    position
 //          128  RingSide      the writer's words                128  wake_position
 //          512  RingSide      the reader's words                136  wake_by, fenced
 //          896  end                                             256  signal, closed
-//          header_bytes: the items, shown twice                 264  finished
+//   the items, elsewhere in the file, shown twice               264  finished
 //                                                               272  statistics
 //
 // Invariants:
@@ -98,10 +98,10 @@ struct RingSide {
 struct alignas(kRingLineBytes) RingIdentity {
   uint64_t magic = kRingMagic;
   uint32_t version = kRingVersion;
-  uint32_t page_bytes = 0;      // Of the file: what everything is aligned to.
-  uint64_t header_bytes = 0;    // From the identity to the items.
-  uint64_t capacity_bytes = 0;  // Of the items: what is shown twice.
-  uint64_t item_bytes = 0;      // Positions count items of this size.
+  uint32_t page_bytes = 0;  // Of the file: what everything is aligned to.
+  uint64_t items_offset_bytes = 0;  // In the file: where the items begin.
+  uint64_t capacity_bytes = 0;      // Of the items: what is shown twice.
+  uint64_t item_bytes = 0;          // Positions count items of this size.
   uint32_t sides = 0;  // Whose words are here: kWriterHere, kReaderHere.
 };
 
@@ -136,7 +136,7 @@ static_assert(sizeof(RingSide<>) == 3 * kRingLineBytes);
 static_assert(offsetof(RingIdentity, magic) == 0);
 static_assert(offsetof(RingIdentity, version) == 8);
 static_assert(offsetof(RingIdentity, page_bytes) == 12);
-static_assert(offsetof(RingIdentity, header_bytes) == 16);
+static_assert(offsetof(RingIdentity, items_offset_bytes) == 16);
 static_assert(offsetof(RingIdentity, capacity_bytes) == 24);
 static_assert(offsetof(RingIdentity, item_bytes) == 32);
 static_assert(offsetof(RingIdentity, sides) == 40);

@@ -115,11 +115,17 @@ absl::StatusOr<size_t> Pread(int fd, std::span<std::byte> into,
                              uint64_t offset_bytes);
 absl::StatusOr<size_t> Pwrite(int fd, std::span<const std::byte> from,
                               uint64_t offset_bytes);
-// One descriptor over a Unix socket (SCM_RIGHTS, unix(7)), with a byte of data.
-absl::Status SendDescriptor(int socket, int fd);
-// Close-on-exec. InvalidArgument when the message carries no single descriptor,
-// Unavailable at the end of the stream.
-absl::StatusOr<int> ReceiveDescriptor(int socket);
+// Descriptors over a Unix socket (SCM_RIGHTS, unix(7)), with a word of data.
+inline constexpr size_t kMaxPassed = 2;
+absl::Status SendDescriptors(int socket, std::span<const int> fds,
+                             uint64_t word);
+struct PassedDescriptors {
+  std::array<int, kMaxPassed> fds = {-1, -1};  // Close-on-exec.
+  uint64_t word = 0;                           // 0 if fewer bytes came.
+};
+// InvalidArgument when the message carries not just `count`, Unavailable at the end of
+// the stream.
+absl::StatusOr<PassedDescriptors> ReceiveDescriptors(int socket, size_t count);
 // The whole of a small file of /proc or /sys.
 absl::StatusOr<std::string> ReadFile(const std::string& path);
 

@@ -12,11 +12,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <string>
 
+#include "absl/base/macros.h"
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "doppel/alloc/internal/linux_abi.h"
@@ -243,34 +245,38 @@ absl::StatusOr<size_t> Pwrite(int fd, std::span<const std::byte> from,
                      : "");
 }
 
-absl::Status SendDescriptor(int socket, int fd) {
-  char byte = 0;
-  iovec data = {&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+absl::Status SendDescriptors(int socket, std::span<const int> fds,
+                             uint64_t word) {
+  ABSL_HARDENING_ASSERT(fds.size() <= kMaxPassed);
+  iovec data = {&word, sizeof(word)};
+  alignas(cmsghdr) char control[CMSG_SPACE(kMaxPassed * sizeof(int))] = {};
   msghdr message = {};
   message.msg_iov = &data;
   message.msg_iovlen = 1;
   message.msg_control = control;
-  message.msg_controllen = sizeof(control);
+  message.msg_controllen = CMSG_SPACE(fds.size_bytes());
   cmsghdr* header = CMSG_FIRSTHDR(&message);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int));
-  std::memcpy(CMSG_DATA(header), &fd, sizeof(int));
-  if (Invoke(Call::kSendmsg,
-             [&] { return sendmsg(socket, &message, MSG_NOSIGNAL); }) == 1) {
+  header->cmsg_len = CMSG_LEN(fds.size_bytes());
+  std::memcpy(CMSG_DATA(header), fds.data(), fds.size_bytes());
+  if (Invoke(Call::kSendmsg, [&] {
+        return sendmsg(socket, &message, MSG_NOSIGNAL);
+      }) == sizeof(word)) {
     return absl::OkStatus();
   }
-  return Failure(Call::kSendmsg, absl::StrCat(socket, ", descriptor ", fd),
+  return Failure(Call::kSendmsg,
+                 absl::StrCat(socket, ", ", fds.size(), " descriptors"),
                  "descriptors pass over Unix sockets only, to a peer that "
                  "still reads");
 }
 
-absl::StatusOr<int> ReceiveDescriptor(int socket) {
-  char byte = 0;
-  iovec data = {&byte, 1};
-  // Room for two: a peer that sends more than one is refused, not truncated.
-  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
+absl::StatusOr<PassedDescriptors> ReceiveDescriptors(int socket, size_t count) {
+  PassedDescriptors passed;
+  iovec data = {&passed.word, sizeof(passed.word)};
+  // Room for one more: a peer that sends too many is refused, not truncated.
+  constexpr size_t kRoom = kMaxPassed + 1;
+  alignas(cmsghdr) char control[CMSG_SPACE(kRoom * sizeof(int))] = {};
   msghdr message = {};
   message.msg_iov = &data;
   message.msg_iovlen = 1;
@@ -280,28 +286,34 @@ absl::StatusOr<int> ReceiveDescriptor(int socket) {
     return recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
   });
   if (bytes < 0) return Failure(Call::kRecvmsg, absl::StrCat(socket));
-  int received[2] = {-1, -1};
-  size_t count = 0;
+  std::array<int, kRoom> received = {};
+  size_t received_count = 0;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
        header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
       continue;
     }
-    count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    std::memcpy(received, CMSG_DATA(header), count * sizeof(int));
+    received_count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    std::memcpy(received.data(), CMSG_DATA(header),
+                received_count * sizeof(int));
   }
-  if (count == 1 && (message.msg_flags & MSG_CTRUNC) == 0) return received[0];
-  for (size_t i = 0; i < count; ++i) Close(received[i]);
+  if (bytes < static_cast<ssize_t>(sizeof(passed.word))) passed.word = 0;
+  const bool truncated = (message.msg_flags & MSG_CTRUNC) != 0;
+  if (received_count == count && !truncated) {
+    std::copy_n(received.begin(), count, passed.fds.begin());
+    return passed;
+  }
+  for (size_t i = 0; i < received_count; ++i) Close(received[i]);
   if (bytes == 0) {
     return absl::UnavailableError(absl::StrCat(
         "recvmsg(", socket, "): the peer closed the socket and sent nothing"));
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat("recvmsg(", socket, "): the message carries ",
-                   (message.msg_flags & MSG_CTRUNC) != 0
-                       ? "more descriptors than one, or RLIMIT_NOFILE left no "
-                         "room for it"
-                       : "no descriptor"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "recvmsg(", socket, "): the message carries ",
+      truncated
+          ? "more descriptors than one takes, or RLIMIT_NOFILE left no "
+            "room for them"
+          : absl::StrCat(received_count, " descriptors in place of ", count)));
 }
 
 absl::StatusOr<std::string> ReadFile(const std::string& path) {

@@ -14,6 +14,7 @@
 #include "doppel/alloc/arena.h"
 #include "doppel/alloc/internal/sys.h"
 #include "doppel/alloc/mapping.h"
+#include "doppel/alloc/memfd.h"
 #include "doppel/alloc/page_size.h"
 
 namespace doppel::internal {
@@ -42,18 +43,54 @@ absl::StatusOr<Mirror> Mirror::Create(const std::shared_ptr<Arena>& arena,
 
   absl::StatusOr<Extent> extent = arena->Allocate(min_bytes);
   if (!extent.ok()) return extent.status();
-  const uint64_t bytes = extent->size_bytes();
-
+  Mirror mirror;
+  mirror.extent_ = *std::move(extent);
+  mirror.size_bytes_ = mirror.extent_.size_bytes();
+  mirror.views_ = views;
   // Huge pages need addresses that are as aligned as the file.
-  const bool may_be_huge = bytes >= arena->huge_unit_bytes();
+  const bool may_be_huge = mirror.size_bytes_ >= arena->huge_unit_bytes();
+  if (absl::Status shown = mirror.ShowAll(
+          may_be_huge ? arena->huge_unit_bytes() : arena->page_bytes(),
+          [&](uint64_t at_bytes, bool populate) {
+            return mirror.mapping_.Show(mirror.extent_, at_bytes,
+                                        {.populate = populate});
+          });
+      !shown.ok()) {
+    return shown;
+  }
+  return mirror;
+}
+
+absl::StatusOr<Mirror> Mirror::OfFile(const Memfd& memfd, uint64_t offset_bytes,
+                                      uint64_t bytes, int views,
+                                      Protection protection) {
+  ABSL_HARDENING_ASSERT(1 <= views && views <= kMaxViews);
+  if (absl::Status fits = CheckFits(bytes, views); !fits.ok()) return fits;
+  Mirror mirror;
+  mirror.size_bytes_ = bytes;
+  mirror.views_ = views;
+  if (absl::Status shown = mirror.ShowAll(
+          memfd.page_bytes(),
+          [&](uint64_t at_bytes, bool populate) {
+            return mirror.mapping_.Show(
+                memfd, offset_bytes, bytes, at_bytes,
+                {.protection = protection, .populate = populate});
+          });
+      !shown.ok()) {
+    return shown;
+  }
+  return mirror;
+}
+
+template <class ShowOne>
+absl::Status Mirror::ShowAll(uint64_t alignment_bytes, ShowOne show_one) {
   absl::StatusOr<Mapping> mapping = Mapping::Reserve(
-      bytes * static_cast<uint64_t>(views),
-      may_be_huge ? arena->huge_unit_bytes() : arena->page_bytes());
+      size_bytes_ * static_cast<uint64_t>(views_), alignment_bytes);
   if (!mapping.ok()) return mapping.status();
-  for (int view = 0; view < views; ++view) {
-    const uint64_t at_bytes = bytes * static_cast<uint64_t>(view);
-    if (absl::Status shown =
-            mapping->Show(*extent, at_bytes, {.populate = view == 0});
+  mapping_ = *std::move(mapping);
+  for (int view = 0; view < views_; ++view) {
+    const uint64_t at_bytes = size_bytes_ * static_cast<uint64_t>(view);
+    if (absl::Status shown = show_one(at_bytes, /*populate=*/view == 0);
         !shown.ok()) {
       return shown;
     }
@@ -61,18 +98,18 @@ absl::StatusOr<Mirror> Mirror::Create(const std::shared_ptr<Arena>& arena,
     // The pages are there: what is left is to enter them in the page table. Populated
     // for reading, shared pages are entered writable all the same, in less time.
     if (absl::Status entered =
-            mapping->Populate(at_bytes, bytes, Protection::kRead);
+            mapping_.Populate(at_bytes, size_bytes_, Protection::kRead);
         !entered.ok()) {
       return entered;
     }
     // A core file would hold the same bytes once for each view.
     if (absl::Status hidden =
-            mapping->Advise(at_bytes, bytes, Advice::kDontDump);
+            mapping_.Advise(at_bytes, size_bytes_, Advice::kDontDump);
         !hidden.ok()) {
       return hidden;
     }
   }
-  return Mirror(*std::move(extent), *std::move(mapping), views);
+  return absl::OkStatus();
 }
 
 }  // namespace doppel::internal

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One extent of an arena, shown twice back to back: a ring of bytes in which every
-// run is contiguous.
+// One extent of an arena, or a part of another file, shown twice back to back: a ring
+// of bytes in which every run is contiguous.
 //
-//   arena's file                 ┌─────────────┐
+//   file                         ┌─────────────┐
 //   (offsets)               ...  │   extent    │ ...
 //                                └──┬───────┬──┘
 //                         shown ┌───┘       └───┐ shown
@@ -18,8 +18,8 @@
 //   2. size_bytes() is the extent's size and the distance of the views at once;
 //      there is no other length that somebody could wrap at.
 //   3. One byte before the first and past the last view faults.
-//   4. Every page of every view stands in the page table, writable: no access faults
-//      later.
+//   4. Every page of every view stands in the page table, writable if the view is: no
+//      access faults later.
 //   5. The pages go back to the arena only after the last view is gone.
 //   6. The distance is never a compile-time constant. Compilers take addresses a
 //      constant apart for different objects, and would keep a stale value.
@@ -48,6 +48,7 @@
 #include "absl/status/statusor.h"
 #include "doppel/alloc/arena.h"
 #include "doppel/alloc/mapping.h"
+#include "doppel/alloc/memfd.h"
 
 namespace doppel::internal {
 
@@ -72,15 +73,22 @@ class Mirror {
   static absl::StatusOr<Mirror> Create(const std::shared_ptr<Arena>& arena,
                                        uint64_t min_bytes, int views);
 
+  // The same of a part of a file, which must stay as large. Ranges are whole pages.
+  static absl::StatusOr<Mirror> OfFile(const Memfd& memfd,
+                                       uint64_t offset_bytes, uint64_t bytes,
+                                       int views, Protection protection);
+
   Mirror(Mirror&& other) noexcept
       : extent_(std::move(other.extent_)),
         mapping_(std::move(other.mapping_)),
+        size_bytes_(std::exchange(other.size_bytes_, 0)),
         views_(std::exchange(other.views_, 0)) {}
 
   Mirror& operator=(Mirror&& other) noexcept {
     // The views go first: the extent must not be handed out while it is shown.
     mapping_ = std::move(other.mapping_);
     extent_ = std::move(other.extent_);
+    size_bytes_ = std::exchange(other.size_bytes_, 0);
     views_ = std::exchange(other.views_, 0);
     return *this;
   }
@@ -88,19 +96,22 @@ class Mirror {
   std::byte* data() const { return mapping_.data(); }
 
   // The length of one view, and the distance from one view to the next.
-  uint64_t size_bytes() const { return views_ == 0 ? 0 : extent_.size_bytes(); }
+  uint64_t size_bytes() const { return size_bytes_; }
 
   int views() const { return views_; }
 
+  // What is shown; none of a file that is no arena's.
+  const Extent& extent() const { return extent_; }
+
  private:
-  Mirror(Extent extent, Mapping mapping, int views)
-      : extent_(std::move(extent)),
-        mapping_(std::move(mapping)),
-        views_(views) {}
+  // Calls show(mapping, at_bytes, view) for each view of the extent.
+  template <class ShowOne>
+  absl::Status ShowAll(uint64_t alignment_bytes, ShowOne show_one);
 
   Extent extent_;    // Declared before, so destroyed after, the mapping.
   Mapping mapping_;  // Shows extent_ views_ times.
-  int views_ = 0;    // 0: holds nothing.
+  uint64_t size_bytes_ = 0;
+  int views_ = 0;  // 0: holds nothing.
 };
 
 }  // namespace doppel::internal

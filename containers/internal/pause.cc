@@ -21,4 +21,9 @@ double MeasurePauseNs() {
   return least.count() / kTurns;
 }
 
+double PauseNs() {
+  static const double pause_ns = MeasurePauseNs();
+  return pause_ns;
+}
+
 }  // namespace doppel::internal

@@ -5,7 +5,7 @@
 // Invariants:
 //   1. The processor is told that it waits (x86 PAUSE, Arm ISB): it issues no loads
 //      ahead that it would have to throw away when the awaited store arrives.
-//   2. A turn takes 5 to 70 ns, depending on the processor; MeasurePauseNs() says.
+//   2. A turn takes 5 to 70 ns, depending on the processor; PauseNs() says.
 //
 // Thread safety: any thread.
 // Errors: none.
@@ -28,6 +28,9 @@ inline void Pause() {
 
 // Nanoseconds of a turn on this processor. Takes about 10 us.
 double MeasurePauseNs();
+
+// The same, measured once a process.
+double PauseNs();
 
 }  // namespace doppel::internal
 

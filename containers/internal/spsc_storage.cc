@@ -2,49 +2,29 @@
 
 #include "doppel/containers/internal/spsc_storage.h"
 
-#include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <limits>
 #include <memory>
 #include <new>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
 #include "doppel/alloc/arena.h"
 #include "doppel/alloc/internal/sys.h"
 #include "doppel/containers/internal/line_ownership.h"
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/pause.h"
+#include "doppel/containers/internal/ring_demand.h"
 
 namespace doppel::internal {
 namespace {
-
-absl::Status CheckDemand(const SpscDemand& demand) {
-  if (demand.min_capacity_items == 0) {
-    return absl::InvalidArgumentError(
-        "a ring of capacity 0 holds nothing; ask for at least 1 item");
-  }
-  if (demand.min_capacity_items >
-      std::numeric_limits<uint64_t>::max() / demand.item_bytes) {
-    return absl::OutOfRangeError(
-        absl::StrCat("a ring of ", demand.min_capacity_items, " items of ",
-                     demand.item_bytes, " bytes: the size overflows 64 bits"));
-  }
-  return absl::OkStatus();
-}
 
 RingEnd EndOf(const SpscStorage& storage) {
   return {.data = storage.mirror.data(),
           .lap_bytes = storage.lap_bytes,
           .item_bytes = storage.item_bytes,
           .owns_lines = storage.owns_lines};
-}
-
-uint64_t Now(const std::atomic<uint64_t>& word) {
-  return word.load(std::memory_order_acquire);
 }
 
 }  // namespace
@@ -73,29 +53,18 @@ RingEnd SpscStorage::ReaderEnd() const {
 }
 
 RingStatistics SpscStorage::Statistics() const {
-  const RingSide<>& reader = shared->reader;
-  const RingSide<>& writer = shared->writer;
-  return {
-      .pushed = Now(writer.position),
-      .popped = Now(reader.position),
-      .push_refusals = Now(writer.refusals),
-      .push_stalls = Now(writer.stalls),
-      .pop_refusals = Now(reader.refusals),
-      .pop_stalls = Now(reader.stalls),
-      .high_water = std::max(Now(writer.high_water), Now(reader.high_water))};
+  return StatisticsOf(shared->writer, shared->reader);
 }
 
 uint64_t SpscStorage::Size() const {
-  // The reader first: its position is never past the writer's later one.
-  const uint64_t read = Now(shared->reader.position);
-  return std::min(Now(shared->writer.position) - read, capacity_items);
+  return ItemsIn(shared->writer, shared->reader, capacity_items);
 }
 
 bool SpscStorage::InOwnerProcess() const {
   return owner_process == sys::ProcessId();
 }
 
-absl::StatusOr<SpscStorage> MakeSpscStorage(const SpscDemand& demand,
+absl::StatusOr<SpscStorage> MakeSpscStorage(const RingDemand& demand,
                                             const RingOptions& options) {
   if (absl::Status valid = CheckDemand(demand); !valid.ok()) return valid;
   const uint64_t min_bytes = demand.min_capacity_items * demand.item_bytes;
@@ -121,9 +90,8 @@ absl::StatusOr<SpscStorage> MakeSpscStorage(const SpscDemand& demand,
   storage.lap_bytes =
       views == 2 ? bytes : storage.capacity_items * demand.item_bytes;
   storage.owns_lines = OwnsLines(options.line_ownership, bytes);
-  static const double pause_ns = MeasurePauseNs();
   storage.shared.reset(new (std::nothrow) SpscShared(
-      storage.capacity_items, RingPacing(demand.item_bytes, pause_ns)));
+      storage.capacity_items, RingPacing(demand.item_bytes, PauseNs())));
   if (storage.shared == nullptr) {
     return absl::ResourceExhaustedError("no memory for the ring's positions");
   }

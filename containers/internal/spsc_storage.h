@@ -25,6 +25,7 @@
 
 #include "absl/status/statusor.h"
 #include "doppel/containers/internal/mirror.h"
+#include "doppel/containers/internal/ring_demand.h"
 #include "doppel/containers/internal/ring_end.h"
 #include "doppel/containers/internal/ring_pacing.h"
 #include "doppel/containers/ring_layout.h"
@@ -76,15 +77,9 @@ struct SpscStorage {
   bool InOwnerProcess() const;
 };
 
-struct SpscDemand {
-  uint64_t min_capacity_items = 0;
-  uint64_t item_bytes = 1;
-  bool spans_wrap = false;  // Whether items are trivially copyable.
-};
-
 // Fails with InvalidArgument for a capacity of 0, OutOfRange if the size in bytes
 // overflows, and as Mirror::Create does.
-absl::StatusOr<SpscStorage> MakeSpscStorage(const SpscDemand& demand,
+absl::StatusOr<SpscStorage> MakeSpscStorage(const RingDemand& demand,
                                             const RingOptions& options);
 
 }  // namespace doppel::internal

@@ -31,7 +31,7 @@ TEST(RingLayout, GoldenBytes) {
   alignas(kRingLineBytes) std::byte memory[kHeaderBytes] = {};
   auto* header = new (memory) RingHeader<>();
   header->identity.page_bytes = 0x1000;
-  header->identity.header_bytes = 0x1000;
+  header->identity.items_offset_bytes = 0x1000;
   header->identity.capacity_bytes = 0x10000;
   header->identity.item_bytes = 8;
   header->identity.sides = kWriterHere | kReaderHere;
@@ -49,7 +49,7 @@ TEST(RingLayout, GoldenBytes) {
   header->reader.high_water = 0x88;
 
   std::map<size_t, uint8_t> expected = {
-      // identity: "doppring", version, page, header, capacity, item, sides
+      // identity: "doppring", version, page, items, capacity, item, sides
       {0, 'd'},
       {1, 'o'},
       {2, 'p'},

@@ -22,11 +22,13 @@ ROOMS = [
     "alloc/mapping", "alloc/growing_mapping", "alloc/region",
     "alloc/allocator", "alloc/memory_resource", "containers/internal/",
     "containers/ring_layout", "containers/ring_protocol", "containers/ring_wait",
-    "containers/ring_options", "containers/internal/ring_end",
+    "containers/ring_options", "containers/ring_invitation",
+    "containers/internal/ring_demand", "containers/internal/ring_end",
     "containers/internal/ring_wake", "containers/ring_writer",
     "containers/ring_reader", "containers/internal/line_ownership",
     "containers/internal/mpsc_protocol", "containers/internal/mpsc_shared",
-    "containers/internal/spsc_storage", "containers/", "examples/", "tests/support/", "tests/", "bench/support/",
+    "containers/internal/spsc_storage", "containers/internal/ring_identity",
+    "containers/internal/shared_storage", "containers/", "examples/", "tests/support/", "tests/", "bench/support/",
     "bench/",
 ]
 

@@ -16,18 +16,31 @@
 
 namespace doppel::testing {
 
-int RunInChild(const std::function<int()>& body) {
-  const pid_t pid = fork();
-  if (pid == 0) {
+int RunInChild(const std::function<int()>& body) { return Child(body).Wait(); }
+
+Child::Child(const std::function<int()>& body) : pid_(fork()) {
+  if (pid_ == 0) {
     const rlimit no_core = {0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
     _exit(body());
   }
-  EXPECT_GT(pid, 0) << "fork failed, errno " << errno;
-  int wait_status = -1;
-  while (waitpid(pid, &wait_status, 0) < 0 && errno == EINTR) {
+  EXPECT_GT(pid_, 0) << "fork failed, errno " << errno;
+}
+
+Child::~Child() { Kill(); }
+
+int Child::Wait() {
+  if (pid_ <= 0) return status_;
+  status_ = -1;
+  while (waitpid(pid_, &status_, 0) < 0 && errno == EINTR) {
   }
-  return wait_status;
+  pid_ = -1;
+  return status_;
+}
+
+int Child::Kill() {
+  if (pid_ > 0) kill(pid_, SIGKILL);
+  return Wait();
 }
 
 bool Exited(int wait_status, int code) {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Runs a function in a forked child, for what would end or change the process:
-// signals, resource limits, privileges, fork policies.
+// Runs a function in a forked child, for what would end or change the process
+// (signals, resource limits, privileges, fork policies) or needs another one.
 //
 // Invariants:
 //   1. The child never returns into the test: it ends by _exit or by a signal.
-//   2. The parent has waited for the child when RunInChild returns.
+//   2. The parent has waited for the child when RunInChild returns, or when the
+//      Child is destroyed.
 //
 // Thread safety: fork(2) copies the calling thread only; call it where no other
 //   thread holds a lock that the child needs.
@@ -23,6 +24,28 @@ namespace doppel::testing {
 
 // The wait status (waitpid(2)) of a child whose exit code is what `body` returns.
 int RunInChild(const std::function<int()>& body);
+
+// A child that runs beside its parent, and is killed with this object.
+class Child {
+ public:
+  // REQUIRES: body is called in the child only, so that it may move from what it holds.
+  explicit Child(const std::function<int()>& body);
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+  ~Child();
+
+  int pid() const { return pid_; }
+
+  // The wait status, once the child has ended by itself.
+  int Wait();
+
+  // Ends the child by SIGKILL, unless it has ended; the wait status.
+  int Kill();
+
+ private:
+  int pid_ = -1;    // -1: waited for.
+  int status_ = 0;  // Once waited for.
+};
 
 // Whether the wait status says that the child ended with this exit code.
 bool Exited(int wait_status, int code);

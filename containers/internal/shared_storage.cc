@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "doppel/containers/internal/shared_storage.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "doppel/alloc/arena.h"
+#include "doppel/alloc/internal/sys.h"
+#include "doppel/alloc/mapping.h"
+#include "doppel/alloc/memfd.h"
+#include "doppel/alloc/page_size.h"
+#include "doppel/containers/internal/line_ownership.h"
+#include "doppel/containers/internal/mirror.h"
+#include "doppel/containers/internal/pause.h"
+#include "doppel/containers/internal/ring_demand.h"
+#include "doppel/containers/internal/ring_identity.h"
+
+namespace doppel::internal {
+namespace {
+
+constexpr Seal kSeals = Seal::kShrink | Seal::kGrow | Seal::kSeal;
+
+uint64_t LockOf(uint64_t offset_bytes, SharedSide side) {
+  return offset_bytes + (side == SharedSide::kWriter ? 0 : 1);
+}
+
+// The file opened once more: an open file that no other process has.
+absl::StatusOr<Memfd> Reopen(const Memfd& memfd) {
+  return Memfd::OpenOf(sys::ProcessId(), memfd.fd(), {});
+}
+
+}  // namespace
+
+SharedSeats::~SharedSeats() {
+  const int link = link_fd.load(std::memory_order_acquire);
+  if (link >= 0) sys::Close(link);
+}
+
+absl::StatusOr<SharedStorage> SharedStorage::Create(
+    const RingDemand& demand, const RingOptions& options) {
+  if (absl::Status valid = CheckDemand(demand); !valid.ok()) return valid;
+  const uint64_t min_bytes = demand.min_capacity_items * demand.item_bytes;
+  SharedStorage storage;
+  storage.identity_.item_bytes = demand.item_bytes;
+  storage.identity_.sides = kWriterHere | kReaderHere;
+  absl::Status made = options.arena == nullptr
+                          ? storage.MakeFile(min_bytes)
+                          : storage.MakeInArena(min_bytes, options.arena);
+  if (!made.ok()) return made;
+  if (absl::Status open = storage.Open(options); !open.ok()) return open;
+  storage.header_->identity = storage.identity_;
+  return storage;
+}
+
+absl::StatusOr<SharedStorage> SharedStorage::Attach(
+    RingInvitation invitation, uint64_t item_bytes,
+    const RingOptions& options) {
+  SharedStorage storage;
+  storage.offset_bytes_ = invitation.offset_bytes();
+  const int fd = invitation.ReleaseRing();
+  absl::StatusOr<Memfd> memfd = Memfd::Adopt(fd, {});
+  if (!memfd.ok()) {
+    if (fd >= 0) sys::Close(fd);
+    return memfd.status();
+  }
+  storage.memfd_ = *std::move(memfd);
+  const absl::StatusOr<RingIdentity> identity = ReadIdentity(
+      storage.memfd_, storage.offset_bytes_,
+      {.item_bytes = item_bytes, .sides = kWriterHere | kReaderHere});
+  if (!identity.ok()) return identity.status();
+  storage.identity_ = *identity;
+  absl::StatusOr<Mirror> items = Mirror::OfFile(
+      storage.memfd_, identity->items_offset_bytes, identity->capacity_bytes,
+      Mirror::kMaxViews, Protection::kReadWrite);
+  if (!items.ok()) return items.status();
+  storage.items_ = *std::move(items);
+  if (absl::Status open = storage.Open(options); !open.ok()) return open;
+  storage.seats_->link_fd.store(invitation.ReleaseLink(),
+                                std::memory_order_release);
+  return storage;
+}
+
+// A file of the ring's own: a header page, and the items behind it.
+absl::Status SharedStorage::MakeFile(uint64_t min_bytes) {
+  absl::StatusOr<Memfd> memfd = Memfd::Create({.name = "doppel-ring"});
+  if (!memfd.ok()) return memfd.status();
+  memfd_ = *std::move(memfd);
+  const uint64_t page_bytes = memfd_.page_bytes();
+  if (absl::Status fits = sys::CheckMemory(min_bytes); !fits.ok()) return fits;
+  const uint64_t bytes = (min_bytes + page_bytes - 1) / page_bytes * page_bytes;
+  identity_.page_bytes = static_cast<uint32_t>(page_bytes);
+  identity_.items_offset_bytes = page_bytes;
+  identity_.capacity_bytes = bytes;
+  if (absl::Status sized = memfd_.Resize(page_bytes + bytes); !sized.ok()) {
+    return sized;
+  }
+  if (absl::Status sealed = memfd_.AddSeals(kSeals); !sealed.ok()) {
+    return sealed;
+  }
+  absl::StatusOr<Mirror> items = Mirror::OfFile(
+      memfd_, page_bytes, bytes, Mirror::kMaxViews, Protection::kReadWrite);
+  if (!items.ok()) return items.status();
+  items_ = *std::move(items);
+  return absl::OkStatus();
+}
+
+absl::Status SharedStorage::MakeInArena(uint64_t min_bytes,
+                                        const std::shared_ptr<Arena>& arena) {
+  absl::StatusOr<Mirror> items =
+      Mirror::Create(arena, min_bytes, Mirror::kMaxViews);
+  if (!items.ok()) return items.status();
+  items_ = *std::move(items);
+  absl::StatusOr<Extent> header = arena->Allocate(arena->page_bytes());
+  if (!header.ok()) return header.status();
+  header_extent_ = *std::move(header);
+  absl::StatusOr<Memfd> memfd = arena->memfd().Duplicate();
+  if (!memfd.ok()) return memfd.status();
+  memfd_ = *std::move(memfd);
+  offset_bytes_ = header_extent_.offset_bytes();
+  identity_.page_bytes = static_cast<uint32_t>(arena->page_bytes());
+  identity_.items_offset_bytes = items_.extent().offset_bytes();
+  identity_.capacity_bytes = items_.size_bytes();
+  return absl::OkStatus();
+}
+
+absl::Status SharedStorage::Open(const RingOptions& options) {
+  const uint64_t page_bytes = identity_.page_bytes;
+  absl::StatusOr<Mapping> page = Mapping::Reserve(page_bytes, page_bytes);
+  if (!page.ok()) return page.status();
+  header_page_ = *std::move(page);
+  if (absl::Status shown =
+          header_extent_
+              ? header_page_.Show(header_extent_, 0, {.populate = true})
+              : header_page_.Show(memfd_, offset_bytes_, page_bytes, 0,
+                                  {.populate = true});
+      !shown.ok()) {
+    return shown;
+  }
+  // An extent that is handed out again is not empty; a ring that is attached to is.
+  header_ =
+      header_extent_
+          ? new (header_page_.data()) RingHeader<>()
+          : std::launder(reinterpret_cast<RingHeader<>*>(header_page_.data()));
+
+  absl::StatusOr<Memfd> lock_file = Reopen(memfd_);
+  if (!lock_file.ok()) return lock_file.status();
+  lock_file_ = *std::move(lock_file);
+  if (absl::Status scratch = MakeScratch(); !scratch.ok()) return scratch;
+
+  owner_process_ = sys::ProcessId();
+  capacity_items_ = identity_.capacity_bytes / identity_.item_bytes;
+  owns_lines_ = OwnsLines(options.line_ownership, identity_.capacity_bytes);
+  seats_.reset(new (std::nothrow) SharedSeats(
+      header_, capacity_items_, RingPacing(identity_.item_bytes, PauseNs())));
+  if (seats_ == nullptr) {
+    return absl::ResourceExhaustedError("no memory for the ring's handles");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SharedStorage::MakeScratch() {
+  if (items_.views() == 2) return absl::OkStatus();
+  const absl::StatusOr<std::shared_ptr<Arena>> arena = Arena::Default();
+  if (!arena.ok()) return arena.status();
+  for (Mirror* scratch : {&writer_scratch_, &reader_scratch_}) {
+    absl::StatusOr<Mirror> made =
+        Mirror::Create(*arena, identity_.capacity_bytes, 1);
+    if (!made.ok()) return made.status();
+    *scratch = *std::move(made);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<RingEnd> SharedStorage::Claim(SharedSide side) {
+  if (owner_process_ != sys::ProcessId()) {
+    return absl::FailedPreconditionError(
+        "the ring belongs to the process that attached it: in a forked child, "
+        "attach by an invitation");
+  }
+  const absl::StatusOr<bool> locked =
+      sys::TryLockByte(lock_file_.fd(), LockOf(offset_bytes_, side));
+  if (!locked.ok()) return locked.status();
+  if (!*locked) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "another process ", side == SharedSide::kWriter ? "writes" : "reads",
+        " the ring; it has to end, or to destroy its ring, first"));
+  }
+  RingSide<>& words =
+      side == SharedSide::kWriter ? header_->writer : header_->reader;
+  words.fenced.store(sys::RegisterForBarriers().ok() ? 1 : 0,
+                     std::memory_order_relaxed);
+  return End(side);
+}
+
+RingEnd SharedStorage::End(SharedSide side) const {
+  RingEnd end;
+  end.data = items_.data();
+  // Of items that do not fill the pages, the canonical build wraps at the last.
+  end.lap_bytes = items_.views() == 2 ? identity_.capacity_bytes
+                                      : capacity_items_ * identity_.item_bytes;
+  end.item_bytes = identity_.item_bytes;
+  end.owns_lines = owns_lines_;
+  const bool writes = side == SharedSide::kWriter;
+  end.watch = writes ? &seats_->writer_watch : &seats_->reader_watch;
+  end.scratch = writes ? writer_scratch_.data() : reader_scratch_.data();
+  end.seats = {.mine = writes ? &seats_->writer_seat : &seats_->reader_seat,
+               .theirs = writes ? &seats_->reader_seat : &seats_->writer_seat,
+               .link_fd = &seats_->link_fd};
+  return end;
+}
+
+absl::StatusOr<RingInvitation> SharedStorage::Invite() {
+  absl::StatusOr<Memfd> memfd = memfd_.Duplicate();
+  if (!memfd.ok()) return memfd.status();
+  const absl::StatusOr<std::array<int, 2>> link = sys::SocketPair();
+  if (!link.ok()) return link.status();
+  const int former =
+      seats_->link_fd.exchange((*link)[0], std::memory_order_acq_rel);
+  if (former >= 0) sys::Close(former);
+  return RingInvitation(memfd->Release(), (*link)[1], offset_bytes_);
+}
+
+bool SharedStorage::PeerGone() const {
+  const int link = seats_->link_fd.load(std::memory_order_acquire);
+  return link >= 0 && sys::Poll(link, absl::InfinitePast()).hung_up;
+}
+
+uint64_t SharedStorage::Size() const {
+  return ItemsIn(header_->writer, header_->reader, capacity_items_);
+}
+
+RingStatistics SharedStorage::Statistics() const {
+  return StatisticsOf(header_->writer, header_->reader);
+}
+
+}  // namespace doppel::internal

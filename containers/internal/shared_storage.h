@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a process holds of a ring that it has in common with another.
+//
+//   file       ...│ header │...│ items │...
+//                     │            └──────┬──────────────┐
+//   addresses  │ g │ header │ g │  │ g │ first view │ second view │ g │
+//
+//   this process: seats, watches (SharedSeats) ◀── link ──▶ the other process
+//
+// Invariants:
+//   1. What stands in the header is checked before it is used, and copied: nobody
+//      relies on a word that the other process could change.
+//   2. Of each side there is one process at a time. Its hold is a lock that the kernel
+//      takes back when the process ends, however it ends (sys::TryLockByte).
+//   3. A file of the ring's own cannot change its size (seals).
+//
+// Thread safety: a value type; the memory is guarded by the protocol.
+// Errors: each function says; nothing is held then.
+//
+// Example:
+//   absl::StatusOr<SharedStorage> storage = SharedStorage::Create(
+//       {.min_capacity_items = 1000, .item_bytes = 8}, {});
+
+#ifndef DOPPEL_CONTAINERS_INTERNAL_SHARED_STORAGE_H_
+#define DOPPEL_CONTAINERS_INTERNAL_SHARED_STORAGE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "doppel/alloc/arena.h"
+#include "doppel/alloc/mapping.h"
+#include "doppel/alloc/memfd.h"
+#include "doppel/containers/internal/mirror.h"
+#include "doppel/containers/internal/ring_demand.h"
+#include "doppel/containers/internal/ring_end.h"
+#include "doppel/containers/internal/ring_pacing.h"
+#include "doppel/containers/ring_invitation.h"
+#include "doppel/containers/ring_layout.h"
+#include "doppel/containers/ring_options.h"
+#include "doppel/containers/ring_protocol.h"
+
+namespace doppel::internal {
+
+enum class SharedSide : uint8_t { kWriter, kReader };
+
+// What this process's handles point to.
+struct SharedSeats {
+  SharedSeats(RingHeader<>* header, uint64_t capacity_items,
+              const RingPacing& pacing)
+      : writer_watch(RingWatch<>::Writer(&header->writer, &header->reader,
+                                         capacity_items, pacing)),
+        reader_watch(RingWatch<>::Reader(&header->reader, &header->writer,
+                                         capacity_items, pacing)) {}
+  ~SharedSeats();  // Closes the link.
+  SharedSeats(const SharedSeats&) = delete;
+  SharedSeats& operator=(const SharedSeats&) = delete;
+
+  alignas(kRingLineBytes) RingSeat writer_seat;
+  alignas(kRingLineBytes) RingSeat reader_seat;
+  alignas(kRingLineBytes) RingWatch<> writer_watch;
+  alignas(kRingLineBytes) RingWatch<> reader_watch;
+  std::atomic<int> link_fd{-1};
+};
+
+class SharedStorage {
+ public:
+  // A ring in a file of its own, or in one of options.arena.
+  // Fails with InvalidArgument for a capacity of 0, OutOfRange if the size overflows,
+  // ResourceExhausted for more than the machine's memory, and with what the file and
+  // the mapping report.
+  static absl::StatusOr<SharedStorage> Create(const RingDemand& demand,
+                                              const RingOptions& options);
+
+  // The ring of an invitation.
+  // Fails with InvalidArgument for what is no ring, or of items of another size.
+  static absl::StatusOr<SharedStorage> Attach(RingInvitation invitation,
+                                              uint64_t item_bytes,
+                                              const RingOptions& options);
+
+  SharedStorage(SharedStorage&&) noexcept = default;
+  SharedStorage& operator=(SharedStorage&&) noexcept = default;
+
+  // Makes this process the one that has the side, until the storage is destroyed.
+  // FailedPrecondition while another process has it, and in a forked child.
+  absl::StatusOr<RingEnd> Claim(SharedSide side);
+
+  // See SharedRing.
+  absl::StatusOr<RingInvitation> Invite();
+  uint64_t Size() const;
+  RingStatistics Statistics() const;
+
+  const Memfd& memfd() const { return memfd_; }
+  uint64_t offset_bytes() const { return offset_bytes_; }
+  uint64_t capacity_items() const { return capacity_items_; }
+  uint64_t memory_bytes() const { return identity_.capacity_bytes; }
+  bool owns_lines() const { return owns_lines_; }
+  bool PeerGone() const;
+
+ private:
+  SharedStorage() = default;
+
+  absl::Status MakeInArena(uint64_t min_bytes,
+                           const std::shared_ptr<Arena>& arena);
+  absl::Status MakeFile(uint64_t min_bytes);
+  // Shows the header and makes what this process has besides.
+  absl::Status Open(const RingOptions& options);
+  absl::Status MakeScratch();
+  RingEnd End(SharedSide side) const;
+
+  Memfd memfd_;
+  Memfd lock_file_;  // The same file, opened anew: locks are an open file's.
+  uint64_t offset_bytes_ = 0;  // Of the header, in the file.
+  RingIdentity identity_;      // A copy.
+  Mirror items_;
+  Extent header_extent_;  // Of an arena: the creator has it.
+  Mapping header_page_;
+  RingHeader<>* header_ = nullptr;
+  std::unique_ptr<SharedSeats> seats_;  // On the heap: handles point to it.
+  Mirror writer_scratch_;               // Canonical build, as in SpscStorage.
+  Mirror reader_scratch_;
+  uint64_t capacity_items_ = 0;
+  int owner_process_ = 0;
+  bool owns_lines_ = false;
+};
+
+}  // namespace doppel::internal
+
+#endif  // DOPPEL_CONTAINERS_INTERNAL_SHARED_STORAGE_H_

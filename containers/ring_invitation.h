@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What another process needs to attach to a ring: the file that holds it, and one end
+// of a link, whose other end stays with the process that invites.
+//
+//   inviting process                       invited process
+//     SharedRing ── Invite() ──▶ RingInvitation ──▶ SharedRing::Attach
+//       │                          │ Send, Receive (unix(7), SCM_RIGHTS)
+//       │                          │ or fork(2)
+//       └── link ◀────────────────▶└── link     wakes the peer; hangs up when it ends
+//
+// Invariants:
+//   1. The link belongs to the ring. Nothing else is sent over it.
+//   2. The link hangs up when the last descriptor of its other end is closed: after a
+//      fork(2) the parent destroys the invitation that the child keeps, and the child
+//      destroys, or never uses, the ring that the parent keeps.
+//
+// Thread safety: as a value type.
+// Errors: a Status; nothing is held then.
+//
+// Example:
+//   absl::StatusOr<RingInvitation> invitation = ring.Invite();
+//   absl::Status sent = invitation->Send(socket);
+//   // In the other process:
+//   absl::StatusOr<RingInvitation> received = RingInvitation::Receive(socket);
+//   auto ring = SharedRing<int>::Attach(*std::move(received));
+
+#ifndef DOPPEL_CONTAINERS_RING_INVITATION_H_
+#define DOPPEL_CONTAINERS_RING_INVITATION_H_
+
+#include <cstdint>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace doppel {
+
+class RingInvitation {
+ public:
+  // For who has a descriptor of the ring's file from elsewhere (/proc/PID/fd, an
+  // inherited number): no link, so that the peer's end is not noticed and event() is
+  // not to be had. The descriptor is duplicated.
+  static absl::StatusOr<RingInvitation> WithoutLink(int ring_fd,
+                                                    uint64_t offset_bytes = 0);
+
+  // Takes what Send sent. Blocks as the socket does.
+  // Fails with Unavailable at the end of the stream, InvalidArgument for any other
+  // message.
+  static absl::StatusOr<RingInvitation> Receive(int unix_socket);
+
+  RingInvitation(RingInvitation&& other) noexcept
+      : ring_fd_(std::exchange(other.ring_fd_, -1)),
+        link_fd_(std::exchange(other.link_fd_, -1)),
+        offset_bytes_(other.offset_bytes_) {}
+  RingInvitation& operator=(RingInvitation&& other) noexcept;
+  ~RingInvitation() { Close(); }
+
+  // Passes a copy to the process at the socket's other end. This one is to be destroyed
+  // after it, or the link does not hang up.
+  absl::Status Send(int unix_socket) const;
+
+  // Where the ring begins in its file.
+  uint64_t offset_bytes() const { return offset_bytes_; }
+
+  // For the rings: the descriptors are the caller's to close. The link is -1 where
+  // there is none.
+  int ReleaseRing() { return std::exchange(ring_fd_, -1); }
+  int ReleaseLink() { return std::exchange(link_fd_, -1); }
+
+  // For the rings: takes the descriptors.
+  RingInvitation(int ring_fd, int link_fd, uint64_t offset_bytes)
+      : ring_fd_(ring_fd), link_fd_(link_fd), offset_bytes_(offset_bytes) {}
+
+ private:
+  void Close();
+
+  int ring_fd_;            // Owned; -1 when given away.
+  int link_fd_;            // Owned; -1: no link.
+  uint64_t offset_bytes_;  // More than 0 for a ring in an arena's file.
+};
+
+}  // namespace doppel
+
+#endif  // DOPPEL_CONTAINERS_RING_INVITATION_H_
