@@ -4,6 +4,7 @@
 //
 //   SpscModels()  writer and reader, who never wait      spsc_model.h
 //   WaitModels()  writer and reader, who sleep           wait_model.h
+//   MpscModels()  two producers and a consumer           mpsc_model.h
 //       each ── search_all, search_at_random ──▶ Finding
 //
 // Relacy is not included here: each model is compiled once, in the file of its list.
@@ -60,6 +61,7 @@ struct NamedModel {
 
 std::span<const NamedModel> SpscModels();
 std::span<const NamedModel> WaitModels();
+std::span<const NamedModel> MpscModels();
 
 }  // namespace doppel::model
 

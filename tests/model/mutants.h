@@ -38,13 +38,13 @@ namespace doppel::model {
 inline std::string RecordSites(std::span<const NamedModel> models) {
   constexpr uint64_t kExecutions = 1'000;
   std::string failed;
-  Sites::SetRecording(true);
+  Sites::BeginRecording();
   for (const NamedModel& model : models) {
     const Finding found = model.search_at_random(kExecutions);
     if (found.result != Result::kFault) continue;
     absl::StrAppend(&failed, model.name, ": ", found.fault, "\n");
   }
-  Sites::SetRecording(false);
+  Sites::EndRecording();
   return failed;
 }
 

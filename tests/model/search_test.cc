@@ -11,6 +11,7 @@
 
 #include "doppel/tests/model/model_atomics.h"
 #include "doppel/tests/model/models.h"
+#include "doppel/tests/model/mpsc_model.h"
 #include "doppel/tests/model/sleep.h"
 #include "gtest/gtest.h"
 
@@ -89,6 +90,31 @@ TEST(Sleep, AWakeThatComesBeforeTheSleepIsLostUnlessTheWordChanges) {
   EXPECT_EQ(SearchAll<SleepAndWake<true>>().result, Result::kAllTried);
   EXPECT_EQ(SearchAll<SleepAndWake<false>>().fault, "DEADLOCK");
   EXPECT_EQ(SearchAtRandom<SleepAndWake<false>>(1'000).fault, "DEADLOCK");
+}
+
+// The models would notice a consumer that leaves something behind.
+template <uint64_t kForgets>
+struct Forgetful {
+  static constexpr MpscPlan kTwoFit = {.capacity_words = 5,
+                                       .forgets = kForgets};
+  static constexpr MpscPlan kOneFits = {.capacity_words = 3,
+                                        .forgets = kForgets};
+  static constexpr MpscPlan kSkips = {
+      .capacity_words = 5, .messages = 3, .skip = 2, .forgets = kForgets};
+};
+
+template <MpscPlan kPlan>
+Result ResultOf() {
+  return SearchAtRandom<MpscModel<kPlan>>(10'000).result;
+}
+
+TEST(Mpsc, WhatIsNotZeroedIsTakenForAHeader) {
+  EXPECT_EQ(ResultOf<Forgetful<0>::kTwoFit>(), Result::kNoneFound);
+  EXPECT_EQ(ResultOf<Forgetful<0>::kOneFits>(), Result::kNoneFound);
+  EXPECT_EQ(ResultOf<Forgetful<0>::kSkips>(), Result::kNoneFound);
+  EXPECT_EQ(ResultOf<Forgetful<1>::kTwoFit>(), Result::kFault);
+  EXPECT_EQ(ResultOf<Forgetful<1>::kOneFits>(), Result::kFault);
+  EXPECT_EQ(ResultOf<Forgetful<1>::kSkips>(), Result::kFault);
 }
 
 TEST(Search, TriesEveryScheduleOfTwoSharedWordsAndNoMore) {

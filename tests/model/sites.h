@@ -150,8 +150,12 @@ class Sites {
   }
   static void WeakenNothing() { weakens_ = false; }
 
-  // What is passed while it is on becomes known.
-  static void SetRecording(bool on) { recording_ = on; }
+  // Between them what is passed becomes known, and what was known is forgotten.
+  static void BeginRecording() {
+    count_ = 0;
+    recording_ = true;
+  }
+  static void EndRecording() { recording_ = false; }
   static std::span<const Site> All() { return {sites_.data(), count_}; }
 
   // What may be tried in the place of `site`'s order, one step weaker and more.
