@@ -29,7 +29,7 @@ TEST_P(SpscModel, EverySchedule) {
 }
 
 TEST_P(SpscModel, AtRandom) {
-  const auto executions = static_cast<uint64_t>(Scaled(100'000, 10'000'000));
+  const auto executions = static_cast<uint64_t>(Scaled(100'000, 3'000'000));
   const Finding found = GetParam().search_at_random(executions);
   EXPECT_EQ(found.result, Result::kNoneFound) << found.text;
   EXPECT_EQ(found.executions, executions);
