@@ -115,17 +115,21 @@ absl::StatusOr<size_t> Pread(int fd, std::span<std::byte> into,
                              uint64_t offset_bytes);
 absl::StatusOr<size_t> Pwrite(int fd, std::span<const std::byte> from,
                               uint64_t offset_bytes);
-// Descriptors over a Unix socket (SCM_RIGHTS, unix(7)), with a word of data.
+// Descriptors over a Unix socket (SCM_RIGHTS, unix(7)), with a word of data. kNever:
+// what would block is an error (Unavailable).
 inline constexpr size_t kMaxPassed = 2;
+enum class Blocking : uint8_t { kAsTheSocket, kNever };
 absl::Status SendDescriptors(int socket, std::span<const int> fds,
-                             uint64_t word);
+                             uint64_t word,
+                             Blocking blocking = Blocking::kAsTheSocket);
 struct PassedDescriptors {
   std::array<int, kMaxPassed> fds = {-1, -1};  // Close-on-exec.
   uint64_t word = 0;                           // 0 if fewer bytes came.
 };
 // InvalidArgument when the message carries not just `count`, Unavailable at the end of
 // the stream.
-absl::StatusOr<PassedDescriptors> ReceiveDescriptors(int socket, size_t count);
+absl::StatusOr<PassedDescriptors> ReceiveDescriptors(
+    int socket, size_t count, Blocking blocking = Blocking::kAsTheSocket);
 // The whole of a small file of /proc or /sys.
 absl::StatusOr<std::string> ReadFile(const std::string& path);
 

@@ -81,6 +81,10 @@ bool FallocateInPieces(int fd, int mode, uint64_t offset_bytes,
   return true;
 }
 
+int FlagOf(Blocking blocking) {
+  return blocking == Blocking::kNever ? MSG_DONTWAIT : 0;
+}
+
 }  // namespace
 
 absl::StatusOr<int> MemfdCreate(const std::string& name, unsigned flags) {
@@ -246,7 +250,7 @@ absl::StatusOr<size_t> Pwrite(int fd, std::span<const std::byte> from,
 }
 
 absl::Status SendDescriptors(int socket, std::span<const int> fds,
-                             uint64_t word) {
+                             uint64_t word, Blocking blocking) {
   ABSL_HARDENING_ASSERT(fds.size() <= kMaxPassed);
   iovec data = {&word, sizeof(word)};
   alignas(cmsghdr) char control[CMSG_SPACE(kMaxPassed * sizeof(int))] = {};
@@ -261,7 +265,7 @@ absl::Status SendDescriptors(int socket, std::span<const int> fds,
   header->cmsg_len = CMSG_LEN(fds.size_bytes());
   std::memcpy(CMSG_DATA(header), fds.data(), fds.size_bytes());
   if (Invoke(Call::kSendmsg, [&] {
-        return sendmsg(socket, &message, MSG_NOSIGNAL);
+        return sendmsg(socket, &message, MSG_NOSIGNAL | FlagOf(blocking));
       }) == sizeof(word)) {
     return absl::OkStatus();
   }
@@ -271,7 +275,8 @@ absl::Status SendDescriptors(int socket, std::span<const int> fds,
                  "still reads");
 }
 
-absl::StatusOr<PassedDescriptors> ReceiveDescriptors(int socket, size_t count) {
+absl::StatusOr<PassedDescriptors> ReceiveDescriptors(int socket, size_t count,
+                                                     Blocking blocking) {
   PassedDescriptors passed;
   iovec data = {&passed.word, sizeof(passed.word)};
   // Room for one more: a peer that sends too many is refused, not truncated.
@@ -283,7 +288,7 @@ absl::StatusOr<PassedDescriptors> ReceiveDescriptors(int socket, size_t count) {
   message.msg_control = control;
   message.msg_controllen = sizeof(control);
   const ssize_t bytes = Invoke(Call::kRecvmsg, [&] {
-    return recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    return recvmsg(socket, &message, MSG_CMSG_CLOEXEC | FlagOf(blocking));
   });
   if (bytes < 0) return Failure(Call::kRecvmsg, absl::StrCat(socket));
   std::array<int, kRoom> received = {};

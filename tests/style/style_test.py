@@ -28,6 +28,7 @@ ROOMS = [
     "containers/ring_reader", "containers/internal/line_ownership",
     "containers/internal/mpsc_protocol", "containers/internal/mpsc_shared",
     "containers/internal/spsc_storage", "containers/internal/ring_identity",
+    "containers/internal/guarded_storage",
     "containers/internal/shared_storage", "containers/", "examples/", "tests/support/", "tests/", "bench/support/",
     "bench/",
 ]

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "doppel/containers/guarded_ring.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "doppel/alloc/memfd.h"
+#include "doppel/alloc/page_size.h"
+#include "doppel/containers/ring_invitation.h"
+#include "doppel/containers/ring_layout.h"
+#include "doppel/tests/support/child.h"
+#include "doppel/tests/support/hostile_ring.h"
+#include "doppel/tests/support/leak_check.h"
+#include "doppel/tests/support/status_matchers.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace doppel {
+namespace {
+
+using ::doppel::testing::Child;
+using ::doppel::testing::DiedOf;
+using ::doppel::testing::Exited;
+using ::doppel::testing::Faults;
+using ::doppel::testing::HostileFile;
+using ::doppel::testing::IsOk;
+using ::doppel::testing::LeakCheck;
+using ::doppel::testing::StatusIs;
+using ::testing::AnyOf;
+using ::testing::HasSubstr;
+
+using Producer = GuardedProducer<uint64_t>;
+using Consumer = GuardedConsumer<uint64_t>;
+
+constexpr RingWaitOptions kSleepAtOnce = {.spin = absl::ZeroDuration()};
+constexpr uint64_t kPage = 4096;
+
+// A ring whose two sides are in this process.
+struct Pair {
+  Pair() : Pair(1) {}
+  explicit Pair(size_t capacity)
+      : producer(Producer::Create(capacity)),
+        consumer(Consumer::Attach(*producer->Invite())) {
+    EXPECT_THAT(consumer, IsOk());
+    EXPECT_THAT(producer->Accept(), IsOk());
+  }
+  absl::StatusOr<Producer> producer;
+  absl::StatusOr<Consumer> consumer;
+};
+
+TEST(GuardedRing, ItemsPass) {
+  Pair pair;
+  auto writer = pair.producer->writer();
+  auto reader = pair.consumer->reader();
+  ASSERT_THAT(writer, IsOk());
+  ASSERT_THAT(reader, IsOk());
+  EXPECT_EQ(pair.consumer->capacity(), pair.producer->capacity());
+  uint64_t expected = 0;
+  for (uint64_t i = 0; i < 5 * pair.producer->capacity(); ++i) {
+    while (!writer->try_push(i)) {
+      const std::span<const uint64_t> items = reader->peek();
+      for (const uint64_t item : items) ASSERT_EQ(item, expected++);
+      reader->consume(items.size());
+    }
+  }
+  EXPECT_EQ(pair.producer->statistics().popped, expected);
+  EXPECT_EQ(pair.consumer->statistics().pushed, 5 * pair.producer->capacity());
+}
+
+TEST(GuardedRing, GivesEverythingBack) {
+  { Pair first; }
+  const LeakCheck before;
+  {
+    Pair pair(100'000);
+    Producer moved = *std::move(pair.producer);
+    EXPECT_FALSE(before.Unchanged());
+  }
+  EXPECT_TRUE(before.Unchanged());
+}
+
+// Nobody but its maker can write to a file, resize it, or punch holes into it.
+TEST(GuardedRing, FilesAreSealed) {
+  Pair pair;
+  for (const Memfd* memfd :
+       {&pair.producer->memfd(), &pair.consumer->memfd()}) {
+    const int fd = memfd->fd();
+    EXPECT_EQ(mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0),
+              MAP_FAILED);
+    EXPECT_NE(ftruncate(fd, 0), 0);
+    EXPECT_NE(ftruncate(fd, 1 << 20), 0);
+    EXPECT_NE(pwrite(fd, "x", 1, 0), 1);
+    EXPECT_NE(
+        fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, kPage), 0);
+  }
+}
+
+TEST(GuardedRing, TheConsumerCannotWriteToItems) {
+  Pair pair;
+  auto writer = pair.producer->writer();
+  auto reader = pair.consumer->reader();
+  ASSERT_TRUE(writer->try_push(1));
+  const uint64_t* item = reader->peek().data();
+  EXPECT_TRUE(DiedOf(testing::RunInChild([&] {
+                       (void)std::signal(SIGSEGV, SIG_DFL);
+                       *const_cast<volatile uint64_t*>(item) = 2;
+                       return 0;
+                     }),
+                     SIGSEGV));
+}
+
+TEST(GuardedRing, EachStepHasItsTime) {
+  auto producer = Producer::Create(1);
+  ASSERT_THAT(producer, IsOk());
+  EXPECT_THAT(producer->writer(),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("Accept first")));
+  EXPECT_THAT(producer->Accept(),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("Invite first")));
+  absl::StatusOr<RingInvitation> invitation = producer->Invite();
+  ASSERT_THAT(invitation, IsOk());
+  EXPECT_THAT(producer->Invite(),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(producer->Accept(absl::Now() + absl::Milliseconds(5)),
+              StatusIs(absl::StatusCode::kDeadlineExceeded));
+  invitation = absl::CancelledError();
+  EXPECT_THAT(producer->Accept(), StatusIs(absl::StatusCode::kUnavailable));
+}
+
+TEST(GuardedRing, ProcessesWakeEachOtherAndNoticeTheEnd) {
+  constexpr uint64_t kItems = 20'000;
+  std::array<int, 2> sockets = {-1, -1};
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets.data()), 0);
+  Child child([&] {
+    close(sockets[0]);
+    auto producer = Producer::Create(1);
+    if (!producer.ok() || !producer->Invite()->Send(sockets[1]).ok()) return 1;
+    if (!producer->Accept(absl::Now() + absl::Seconds(60)).ok()) return 2;
+    auto writer = producer->writer();
+    for (uint64_t i = 0; i < kItems; ++i) {
+      while (!writer->try_push(i)) {
+        if (writer->wait(1, kSleepAtOnce) != RingWait::kReady) return 3;
+      }
+    }
+    return 0;
+  });
+  close(sockets[1]);
+  absl::StatusOr<RingInvitation> invitation =
+      RingInvitation::Receive(sockets[0]);
+  ASSERT_THAT(invitation, IsOk());
+  auto consumer = Consumer::Attach(*std::move(invitation));
+  ASSERT_THAT(consumer, IsOk());
+  auto reader = consumer->reader();
+  uint64_t expected = 0;
+  while (reader->wait(1, kSleepAtOnce) == RingWait::kReady) {
+    ASSERT_EQ(reader->try_pop(), expected++);
+  }
+  EXPECT_EQ(expected, kItems);
+  EXPECT_EQ(reader->wait(), RingWait::kPeerGone);
+  EXPECT_TRUE(consumer->peer_gone());
+  EXPECT_TRUE(Exited(child.Wait(), 0));
+  close(sockets[0]);
+}
+
+// --- What an attacker would try. ---
+
+TEST(GuardedRingRegression, AnHonestFileMadeByHandIsTaken) {
+  HostileFile file({.sides = kWriterHere, .capacity_bytes = kPage});
+  file.Seal();
+  auto consumer = Consumer::Attach(file.Invite());
+  ASSERT_THAT(consumer, IsOk());
+  *reinterpret_cast<uint64_t*>(file.items()) = 5;
+  file.header().writer.position = 1;
+  EXPECT_EQ(consumer->reader()->try_pop(), 5);
+}
+
+// A peer that truncates is a SIGBUS (Hyprland #7518, libqb #465), one that writes after
+// the check a double fetch (XSA-155): both are excluded by the seals, or refused.
+TEST(GuardedRingRegression, OtherSealsAreRefused) {
+  { Pair first; }
+  const LeakCheck before;
+  for (unsigned seals = 0; seals < 32; ++seals) {
+    const auto set = static_cast<Seal>(seals);
+    if (set == testing::kGuardedSeals) continue;
+    HostileFile producers({.sides = kWriterHere, .capacity_bytes = kPage});
+    HostileFile consumers({.sides = kReaderHere});
+    // A writable mapping keeps kWrite from being set.
+    if ((set & Seal::kWrite) != Seal::kNone) continue;
+    producers.Seal(set);
+    consumers.Seal(set);
+    EXPECT_THAT(Consumer::Attach(producers.Invite()),
+                StatusIs(absl::StatusCode::kFailedPrecondition))
+        << seals;
+    auto producer = Producer::Create(1);
+    consumers.Answer(*producer->Invite());
+    EXPECT_THAT(producer->Accept(),
+                StatusIs(absl::StatusCode::kFailedPrecondition))
+        << seals;
+    EXPECT_FALSE(producer->writer().ok());
+  }
+  EXPECT_TRUE(before.Unchanged());
+}
+
+TEST(GuardedRingRegression, SizesThatAreNotExactAreRefused) {
+  for (const uint64_t claimed : {uint64_t{0}, kPage / 2, kPage, 3 * kPage,
+                                 uint64_t{1} << 40, UINT64_MAX - kPage + 1}) {
+    HostileFile file({.sides = kWriterHere, .capacity_bytes = 2 * kPage});
+    file.header().identity.capacity_bytes = claimed;
+    file.Seal();
+    EXPECT_THAT(Consumer::Attach(file.Invite()),
+                StatusIs(absl::StatusCode::kInvalidArgument))
+        << claimed;
+  }
+  HostileFile file({.sides = kWriterHere, .capacity_bytes = 4 * kPage});
+  file.Seal();
+  EXPECT_THAT(
+      Consumer::Attach(file.Invite(), {.max_capacity_bytes = 3 * kPage}),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("more than the 12288 that are allowed")));
+}
+
+// The items would stand on the words.
+TEST(GuardedRingRegression, PlacesThatOverlapAreRefused) {
+  for (const uint64_t offset : {uint64_t{0}, uint64_t{8}, 2 * kPage}) {
+    HostileFile file({.sides = kWriterHere, .capacity_bytes = kPage});
+    file.header().identity.items_offset_bytes = offset;
+    file.Seal();
+    EXPECT_THAT(Consumer::Attach(file.Invite()),
+                StatusIs(absl::StatusCode::kInvalidArgument))
+        << offset;
+  }
+}
+
+TEST(GuardedRingRegression, DescriptorsThatAreNoMemoryAreRefused) {
+  std::array<int, 2> ends = {-1, -1};
+  ASSERT_EQ(pipe(ends.data()), 0);
+  EXPECT_FALSE(Consumer::Attach(RingInvitation(ends[0], ends[1], 0)).ok());
+  EXPECT_FALSE(Consumer::Attach(RingInvitation(-1, -1, 0)).ok());
+}
+
+TEST(GuardedRingRegression, AProducerThatLiesPoisonsTheReader) {
+  for (const uint64_t lie :
+       {uint64_t{kPage / 8 + 1}, uint64_t{1} << 63, UINT64_MAX}) {
+    HostileFile file({.sides = kWriterHere, .capacity_bytes = kPage});
+    file.Seal();
+    auto consumer = Consumer::Attach(file.Invite());
+    ASSERT_THAT(consumer, IsOk());
+    auto reader = consumer->reader();
+    file.header().writer.position = lie;
+    EXPECT_EQ(reader->try_pop(), std::nullopt);
+    EXPECT_THAT(reader->status(), StatusIs(absl::StatusCode::kDataLoss));
+    EXPECT_EQ(reader->wait(1), RingWait::kDataLoss);
+    file.header().writer.position = 1;
+    EXPECT_EQ(reader->try_pop(), std::nullopt) << "poisoned for good";
+    EXPECT_EQ(reader->arm(), RingWait::kDataLoss);
+  }
+}
+
+TEST(GuardedRingRegression, AConsumerThatLiesPoisonsTheWriter) {
+  for (const uint64_t lie :
+       {uint64_t{1}, uint64_t{1} << 63, UINT64_MAX - kPage}) {
+    HostileFile file({.sides = kReaderHere});
+    file.Seal();
+    auto producer = Producer::Create(1);
+    file.Answer(*producer->Invite());
+    ASSERT_THAT(producer->Accept(), IsOk());
+    auto writer = producer->writer();
+    ASSERT_THAT(writer, IsOk());
+    file.header().reader.position = lie;
+    EXPECT_FALSE(writer->try_push(1));
+    EXPECT_THAT(writer->status(), StatusIs(absl::StatusCode::kDataLoss));
+    EXPECT_EQ(writer->wait(1), RingWait::kDataLoss);
+    EXPECT_TRUE(writer->reserve(1).empty());
+  }
+}
+
+// A peer that rings without end, or not at all, or fills the link: nothing hangs.
+TEST(GuardedRingRegression, ALinkThatIsAbusedHangsNobody) {
+  HostileFile file({.sides = kWriterHere, .capacity_bytes = kPage});
+  file.Seal();
+  auto consumer = Consumer::Attach(file.Invite());
+  ASSERT_THAT(consumer, IsOk());
+  auto reader = consumer->reader();
+  const std::array<char, 4096> noise = {};
+  while (send(file.link(), noise.data(), noise.size(), MSG_DONTWAIT) > 0) {
+  }
+  EXPECT_EQ(reader->wait(1, {.deadline = absl::Now() + absl::Milliseconds(20)}),
+            RingWait::kDeadlineExceeded);
+  file.header().writer.wake_position = 1;  // And wants to be woken for nothing.
+  file.header().writer.wake_by = WakeBy::kEvent;
+  file.header().writer.position = kPage / 8;
+  for (uint64_t i = 0; i < kPage / 8; ++i) {
+    file.header().writer.wake_position = i + 1;
+    EXPECT_TRUE(reader->try_pop().has_value());
+  }
+  EXPECT_THAT(reader->status(), IsOk());
+}
+
+}  // namespace
+}  // namespace doppel
