@@ -6,7 +6,7 @@
 //
 //   RingHeader, on a page of its own                      RingSide
 //   offset 0    RingIdentity  written once               offset 0    position
-//          128  RingSide      the writer's words                128  wake_position
+//          128  RingSide      the writer's words                128  wish
 //          512  RingSide      the reader's words                136  wake_by, fenced
 //          896  end                                             256  signal, closed
 //   the items, elsewhere in the file, shown twice               264  finished
@@ -74,9 +74,10 @@ struct RingSide {
   // Items handed over (writer) or handed back (reader) since the ring was made.
   alignas(kRingLineBytes) Atomic<uint64_t> position{0};
 
-  // Nonzero: this side waits until the other's position reaches it. The other looks
-  // after each of its stores, and finds the line in its own cache unless a wait began.
-  alignas(kRingLineBytes) Atomic<uint64_t> wake_position{0};
+  // 0: this side does not wait. Else twice the other's position to be woken at, plus 1.
+  // The other looks after each of its stores, and finds the line in its own cache
+  // unless a wait began.
+  alignas(kRingLineBytes) Atomic<uint64_t> wish{0};
   Atomic<WakeBy> wake_by{WakeBy::kFutex};
   // 1: this side's process takes part in fences that another process makes
   // (membarrier(2)). Of no matter within one process.
@@ -122,7 +123,7 @@ static_assert(sizeof(std::atomic<uint64_t>) == sizeof(uint64_t) &&
 static_assert(std::is_standard_layout_v<RingHeader<>>);
 
 static_assert(offsetof(RingSide<>, position) == 0);
-static_assert(offsetof(RingSide<>, wake_position) == kRingLineBytes);
+static_assert(offsetof(RingSide<>, wish) == kRingLineBytes);
 static_assert(offsetof(RingSide<>, wake_by) == kRingLineBytes + 8);
 static_assert(offsetof(RingSide<>, fenced) == kRingLineBytes + 12);
 static_assert(offsetof(RingSide<>, signal) == 2 * kRingLineBytes);

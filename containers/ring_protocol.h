@@ -42,7 +42,9 @@
 //
 // Why waiting needs fences: the one side stores its wish and then loads the position,
 // the other stores its position and then loads the wish. With a fence between the two
-// on both sides, one of them sees the other's store.
+// on both sides, one of them sees the other's store. That is all the order that waiting
+// needs: who reads a wish too early to see how to wake has stored its position early
+// enough to be seen, and nobody sleeps.
 //
 // Thread safety: a cursor belongs to one thread at a time; the words are shared.
 // Errors: none.
@@ -210,9 +212,8 @@ class RingCursor {
   [[nodiscard]] bool Publish() {
     mine_->position.store(position_, std::memory_order_release);
     Atomics::LightFence();
-    return ABSL_PREDICT_FALSE(theirs_->wake_position.load(
-                                  std::memory_order_relaxed) != granted_) &&
-           Grant();
+    const uint64_t wish = theirs_->wish.load(std::memory_order_relaxed);
+    return ABSL_PREDICT_FALSE(wish != granted_) && Grant(wish);
   }
 
   enum class Next : uint8_t { kGoOn, kEnd, kSleep };
@@ -225,10 +226,10 @@ class RingCursor {
   template <class HeavyFence>
   Next BeforeSleep(uint64_t wanted, WakeBy by, uint32_t& signal,
                    HeavyFence heavy_fence) {
-    signal = theirs_->signal.load(std::memory_order_acquire);
+    signal = theirs_->signal.load(std::memory_order_relaxed);
     mine_->wake_by.store(by, std::memory_order_relaxed);
-    mine_->wake_position.store(position_ + wanted - watch_->credit(),
-                               std::memory_order_release);
+    mine_->wish.store(WishFor(position_ + wanted - watch_->credit()),
+                      std::memory_order_relaxed);
     heavy_fence();
     // Before the look, which then finds all that was handed over until the end.
     const bool ended = closed();
@@ -239,11 +240,11 @@ class RingCursor {
   }
 
   // Nobody waits on this side any more.
-  void EndWait() { mine_->wake_position.store(0, std::memory_order_relaxed); }
+  void EndWait() { mine_->wish.store(0, std::memory_order_relaxed); }
 
   // Opens this side, which a handle before may have closed, or left while it waited.
   void Open() {
-    mine_->closed.store(0, std::memory_order_release);
+    mine_->closed.store(0, std::memory_order_relaxed);
     EndWait();
   }
 
@@ -266,17 +267,15 @@ class RingCursor {
   const Side* theirs() const { return theirs_; }
 
  private:
-  // Whether the other's wish is fulfilled for the first time.
-  bool Grant() {
-    // Acquire: how to wake was stored before.
-    const uint64_t wish =
-        theirs_->wake_position.load(std::memory_order_acquire);
+  // A position to be woken at. Never 0, which says that nobody waits.
+  static uint64_t WishFor(uint64_t position) { return 2 * position + 1; }
+
+  // Whether the wish, which is not the one granted last, is fulfilled.
+  bool Grant(uint64_t wish) {
     // Whoever waits stands still, so that this side cannot be far beyond.
-    if (wish == 0 || wish == granted_ || position_ - wish > capacity()) {
-      return false;
-    }
+    if (wish != 0 && WishFor(position_) - wish > 2 * capacity()) return false;
     granted_ = wish;
-    return true;
+    return wish != 0;
   }
 
   Side* mine_;

@@ -189,8 +189,10 @@ class RingReader {
     release();
   }
 
-  // Waits until n items are there. REQUIRES: n <= capacity().
+  // Waits until n items are there. What is finished is released
+  // first: both sides could wait for each other else. REQUIRES: n <= capacity().
   RingWait wait(size_t n = 1, const RingWaitOptions& options = {}) {
+    release();
     const internal::RingWaited waited =
         internal::WaitFor(cursor_, seats_, n, options);
     cursor_ = waited.cursor;
@@ -202,10 +204,11 @@ class RingReader {
   // Fails with what eventfd(2) and membarrier(2) report.
   absl::StatusOr<int> event() { return internal::EventOf(seats_); }
 
-  // Asks that the event becomes readable once n items are there, or the other
+  // The same, of the event: asks that it becomes readable once n items are there, or the other
   // side ends. What is so already is the result, and the event may not tell of it; only
   // after kArmed wait for it. REQUIRES: event() succeeded; n <= capacity().
   RingWait arm(size_t n = 1) {
+    release();
     const internal::RingWaited armed = internal::Arm(cursor_, seats_, n);
     cursor_ = armed.cursor;
     return armed.result;

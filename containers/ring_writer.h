@@ -168,8 +168,10 @@ class RingWriter {
     publish();
   }
 
-  // Waits until n slots are free. REQUIRES: n <= capacity().
+  // Waits until n slots are free. What is staged is published
+  // first: both sides could wait for each other else. REQUIRES: n <= capacity().
   RingWait wait(size_t n = 1, const RingWaitOptions& options = {}) {
+    publish();
     const internal::RingWaited waited =
         internal::WaitFor(cursor_, seats_, n, options);
     cursor_ = waited.cursor;
@@ -181,10 +183,11 @@ class RingWriter {
   // Fails with what eventfd(2) and membarrier(2) report.
   absl::StatusOr<int> event() { return internal::EventOf(seats_); }
 
-  // Asks that the event becomes readable once n slots are free, or the other
+  // The same, of the event: asks that it becomes readable once n slots are free, or the other
   // side ends. What is so already is the result, and the event may not tell of it; only
   // after kArmed wait for it. REQUIRES: event() succeeded; n <= capacity().
   RingWait arm(size_t n = 1) {
+    publish();
     const internal::RingWaited armed = internal::Arm(cursor_, seats_, n);
     cursor_ = armed.cursor;
     return armed.result;

@@ -302,11 +302,11 @@ TEST(GuardedRingRegression, ALinkThatIsAbusedHangsNobody) {
   }
   EXPECT_EQ(reader->wait(1, {.deadline = absl::Now() + absl::Milliseconds(20)}),
             RingWait::kDeadlineExceeded);
-  file.header().writer.wake_position = 1;  // And wants to be woken for nothing.
+  file.header().writer.wish = 1;  // And wants to be woken for nothing.
   file.header().writer.wake_by = WakeBy::kEvent;
   file.header().writer.position = kPage / 8;
   for (uint64_t i = 0; i < kPage / 8; ++i) {
-    file.header().writer.wake_position = i + 1;
+    file.header().writer.wish = 2 * i + 3;
     EXPECT_TRUE(reader->try_pop().has_value());
   }
   EXPECT_THAT(reader->status(), IsOk());

@@ -36,7 +36,7 @@ TEST(RingLayout, GoldenBytes) {
   header->identity.item_bytes = 8;
   header->identity.sides = kWriterHere | kReaderHere;
   header->writer.position = 0x0102030405060708;
-  header->writer.wake_position = 0x11;
+  header->writer.wish = 0x11;
   header->writer.wake_by = WakeBy::kEvent;
   header->writer.fenced = 0x99;
   header->writer.signal = 0x22;
@@ -105,8 +105,8 @@ TEST(RingLayout, ZeroBytesAreTwoSidesAtRest) {
 TEST(RingLayout, WordsOfOnePurposeAreAloneOnTheirLines) {
   const auto line = [](size_t offset) { return offset / kRingLineBytes; };
   EXPECT_NE(line(offsetof(RingSide<>, position)),
-            line(offsetof(RingSide<>, wake_position)));
-  EXPECT_NE(line(offsetof(RingSide<>, wake_position)),
+            line(offsetof(RingSide<>, wish)));
+  EXPECT_NE(line(offsetof(RingSide<>, wish)),
             line(offsetof(RingSide<>, signal)));
   EXPECT_EQ(sizeof(RingSide<>) % kRingLineBytes, 0);
   EXPECT_EQ(alignof(RingHeader<>), kRingLineBytes);

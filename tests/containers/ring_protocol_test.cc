@@ -260,7 +260,7 @@ TEST(RingProtocol, AWishIsGrantedOnce) {
   ASSERT_EQ(reader.BeforeSleep(3, WakeBy::kFutex, signal, kNoFence),
             Next::kGoOn);
   EXPECT_EQ(reader.known(), 4);
-  EXPECT_EQ(sides.reader.wake_position.value, 0);
+  EXPECT_EQ(sides.reader.wish.value, 0);
   Pass(writer, 1);
 }
 
@@ -309,7 +309,7 @@ TEST(RingProtocol, TheEndComesAfterWhatWasPublished) {
   EXPECT_EQ(reader.BeforeSleep(3, WakeBy::kFutex, signal, kNoFence),
             Next::kEnd);
   EXPECT_EQ(reader.known(), 2);
-  EXPECT_EQ(sides.reader.wake_position.value, 0);
+  EXPECT_EQ(sides.reader.wish.value, 0);
 }
 
 TEST(RingProtocol, ASignalThatChangesKeepsFromSleeping) {
@@ -331,7 +331,7 @@ TEST(RingProtocol, TheFencesStandBetweenStoreAndLoad) {
   sides.writer.position.loads = 0;
   uint32_t signal = 0;
   reader.BeforeSleep(1, WakeBy::kFutex, signal, [&] {
-    EXPECT_EQ(sides.reader.wake_position.value, 1);
+    EXPECT_EQ(sides.reader.wish.value, 3);
     EXPECT_EQ(sides.writer.position.loads, 0);
   });
   EXPECT_EQ(sides.writer.position.loads, 1);

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One side of a shared ring is killed at every instruction of every operation. Each
+// time: what was published is there once and whole, the survivor goes on without a wait
+// that hangs, and a new peer goes on where the dead one stopped.
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "doppel/alloc/mapping.h"
+#include "doppel/containers/ring_invitation.h"
+#include "doppel/containers/ring_layout.h"
+#include "doppel/containers/shared_ring.h"
+#include "doppel/tests/crash/numbered_item.h"
+#include "doppel/tests/crash/single_step.h"
+#include "doppel/tests/support/campaign.h"
+#include "gtest/gtest.h"
+
+namespace doppel {
+namespace {
+
+using ::doppel::testing::ExpectItem;
+using ::doppel::testing::Item;
+using ::doppel::testing::KillAtEachInstruction;
+using ::doppel::testing::Numbered;
+
+using Ring = SharedRing<Item>;
+
+// A ring that each child attaches to, and what of it the test knows.
+class World {
+ public:
+  explicit World(LineOwnership ownership)
+      : ownership_(ownership),
+        ring_(*Ring::Create(1, {.line_ownership = ownership})),
+        page_(*Mapping::Reserve(kPageBytes)) {
+    EXPECT_TRUE(
+        page_.Show(ring_.memfd(), ring_.offset_bytes(), kPageBytes, 0).ok());
+  }
+
+  Ring& ring() { return ring_; }
+
+  // The words, as any of the two could store to its own.
+  RingHeader<>& words() {
+    return *reinterpret_cast<RingHeader<>*>(page_.data());
+  }
+
+  // In a child: another mapping of the ring, of its own.
+  Ring Attach() {
+    return *Ring::Attach(
+        *RingInvitation::WithoutLink(ring_.memfd().fd(), ring_.offset_bytes()),
+        {.line_ownership = ownership_});
+  }
+
+  uint64_t pushed() const { return ring_.statistics().pushed; }
+
+ private:
+  static constexpr uint64_t kPageBytes = 4096;
+
+  LineOwnership ownership_;
+  Ring ring_;
+  Mapping page_;
+};
+
+// --- The writer is killed. ---
+
+void PushNumbers(RingWriter<Item>& writer, uint64_t from, uint64_t to) {
+  for (uint64_t i = from; i < to; ++i) {
+    ASSERT_TRUE(writer.try_push(Numbered(i)));
+  }
+}
+
+// What the survivor and a new writer make of it: everything in order, up to `at_most`
+// items of the operation, and as many more as the new writer pushes.
+void CheckReader(World& world, RingReader<Item>& reader, uint64_t& read) {
+  const uint64_t pushed = world.pushed();
+  {
+    Ring next = world.Attach();
+    absl::StatusOr<RingWriter<Item>> writer = next.writer();
+    ASSERT_TRUE(writer.ok()) << writer.status();
+    ASSERT_EQ(world.pushed(), pushed);
+    while (writer->free() < 5) {
+      ASSERT_TRUE(reader.wait() == RingWait::kReady);
+      ExpectItem(*reader.try_pop(), read++);
+    }
+    PushNumbers(*writer, pushed, pushed + 5);
+  }
+  const RingWaitOptions soon = {.deadline = absl::Now() + absl::Seconds(60),
+                                .spin = absl::ZeroDuration()};
+  while (read < pushed + 5) {
+    ASSERT_EQ(reader.wait(1, soon), RingWait::kReady);
+    ExpectItem(*reader.try_pop(), read++);
+  }
+  EXPECT_TRUE(reader.status().ok());
+  EXPECT_FALSE(reader.try_pop().has_value());
+}
+
+struct WriterOperation {
+  const char* name;
+  std::function<void(RingWriter<Item>&, uint64_t next)> operate;
+};
+
+const WriterOperation kWriterOperations[] = {
+    {"try_push",
+     [](auto& writer, uint64_t next) { writer.try_push(Numbered(next)); }},
+    {"push",
+     [](auto& writer, uint64_t next) {
+       const Item items[] = {Numbered(next), Numbered(next + 1),
+                             Numbered(next + 2)};
+       writer.push(items);
+     }},
+    {"commit",
+     [](auto& writer, uint64_t next) {
+       const std::span<Item> slots = writer.reserve(2);
+       slots[0] = Numbered(next);
+       slots[1] = Numbered(next + 1);
+       writer.commit(2);
+     }},
+    {"stage",
+     [](auto& writer, uint64_t next) {
+       for (uint64_t i = 0; i < 2; ++i) {
+         writer.reserve(1)[0] = Numbered(next + i);
+         writer.stage(1);
+       }
+       writer.publish();
+     }},
+    {"close", [](auto& writer, uint64_t) { writer.close(); }},
+    {"free", [](auto& writer, uint64_t) { writer.free(); }},
+};
+
+class AtEachInstruction : public ::testing::TestWithParam<LineOwnership> {};
+
+INSTANTIATE_TEST_SUITE_P(LineOwnership, AtEachInstruction,
+                         ::testing::Values(LineOwnership::kOn,
+                                           LineOwnership::kOff),
+                         [](const auto& info) {
+                           return info.param == LineOwnership::kOn ? "On"
+                                                                   : "Off";
+                         });
+
+TEST_P(AtEachInstruction, OfAWriter) {
+  for (const WriterOperation& operation : kWriterOperations) {
+    SCOPED_TRACE(operation.name);
+    World world(GetParam());
+    absl::StatusOr<RingReader<Item>> reader = world.ring().reader();
+    ASSERT_TRUE(reader.ok());
+    uint64_t read = 0;
+    uint64_t next = 0;
+    std::optional<Ring> ring;
+    std::optional<RingWriter<Item>> writer;
+    const int instructions = KillAtEachInstruction(
+        [&] {
+          ring.emplace(world.Attach());
+          writer.emplace(*ring->writer());
+          next = world.pushed();
+        },
+        [&] { operation.operate(*writer, next); },
+        [&](int n) {
+          SCOPED_TRACE(n);
+          CheckReader(world, *reader, read);
+        });
+    EXPECT_GT(instructions, 5);
+  }
+}
+
+// A handle is made, and so the side claimed, in pieces too.
+TEST_P(AtEachInstruction, OfAWriterThatAttaches) {
+  if (!testing::LongCampaign()) {
+    GTEST_SKIP() << "tens of thousands of instructions: tests/run --long";
+  }
+  World world(GetParam());
+  absl::StatusOr<RingReader<Item>> reader = world.ring().reader();
+  ASSERT_TRUE(reader.ok());
+  uint64_t read = 0;
+  std::optional<Ring> ring;
+  std::optional<RingWriter<Item>> writer;
+  KillAtEachInstruction([&] { ring.emplace(world.Attach()); },
+                        [&] { writer.emplace(*ring->writer()); },
+                        [&](int n) {
+                          SCOPED_TRACE(n);
+                          CheckReader(world, *reader, read);
+                        });
+}
+
+// The reader sleeps, and the writer is killed while it wakes it: the new writer does.
+TEST_P(AtEachInstruction, OfAWriterThatWakes) {
+  World world(GetParam());
+  uint64_t read = 0;
+  uint64_t next = 0;
+  std::optional<Ring> ring;
+  std::optional<RingWriter<Item>> writer;
+  absl::StatusOr<RingReader<Item>> reader = world.ring().reader();
+  ASSERT_TRUE(reader.ok());
+  const int instructions = KillAtEachInstruction(
+      [&] {
+        ring.emplace(world.Attach());
+        writer.emplace(*ring->writer());
+        next = world.pushed();
+        // As if the reader slept.
+        world.words().reader.wish.store(2 * (next + 1) + 1);
+      },
+      [&] { writer->try_push(Numbered(next)); },
+      [&](int n) {
+        SCOPED_TRACE(n);
+        CheckReader(world, *reader, read);
+      });
+  EXPECT_GT(instructions, 20) << "it makes a system call";
+}
+
+// --- The reader is killed. ---
+
+struct ReaderOperation {
+  const char* name;
+  std::function<void(RingReader<Item>&)> operate;
+};
+
+const ReaderOperation kReaderOperations[] = {
+    {"try_pop",
+     [](auto& reader) {
+       Item item;
+       reader.try_pop(item);
+     }},
+    {"pop",
+     [](auto& reader) {
+       Item items[3];
+       reader.pop(items);
+     }},
+    {"consume",
+     [](auto& reader) {
+       if (reader.peek(4).size() >= 4) reader.consume(4);
+     }},
+    {"release",
+     [](auto& reader) {
+       if (reader.peek(2).size() < 2) return;
+       reader.finish(1);
+       reader.finish(1);
+       reader.release();
+     }},
+    {"close", [](auto& reader) { reader.close(); }},
+    {"size", [](auto& reader) { reader.size(); }},
+};
+
+// The next reader sees whole items in order, from one that the dead reader had not
+// finished: at most `at_most` behind what was read before.
+void CheckWriter(World& world, RingWriter<Item>& writer, uint64_t& written,
+                 uint64_t& read) {
+  constexpr uint64_t kMostOfAnOperation = 4;
+  {
+    Ring next = world.Attach();
+    absl::StatusOr<RingReader<Item>> reader = next.reader();
+    ASSERT_TRUE(reader.ok()) << reader.status();
+    std::optional<Item> item = reader->try_pop();
+    ASSERT_TRUE(item.has_value());
+    ASSERT_GE(item->number, read);
+    ASSERT_LE(item->number, read + kMostOfAnOperation);
+    read = item->number;
+    ExpectItem(*item, read++);
+    // Whole to the end, which the writer will not have touched.
+    const std::span<const Item> rest = reader->peek();
+    uint64_t number = read;
+    for (const Item& one : rest) ExpectItem(one, number++);
+    EXPECT_EQ(number, written);
+  }
+  EXPECT_TRUE(writer.status().ok());
+  while (writer.free() > 3) {
+    ASSERT_TRUE(writer.try_push(Numbered(written)));
+    ++written;
+  }
+}
+
+TEST_P(AtEachInstruction, OfAReader) {
+  for (const ReaderOperation& operation : kReaderOperations) {
+    SCOPED_TRACE(operation.name);
+    World world(GetParam());
+    absl::StatusOr<RingWriter<Item>> writer = world.ring().writer();
+    ASSERT_TRUE(writer.ok());
+    uint64_t written = 0;
+    uint64_t read = 0;
+    for (; writer->try_push(Numbered(written)); ++written) {
+    }
+    std::optional<Ring> ring;
+    std::optional<RingReader<Item>> reader;
+    const int instructions = KillAtEachInstruction(
+        [&] {
+          ring.emplace(world.Attach());
+          reader.emplace(*ring->reader());
+        },
+        [&] { operation.operate(*reader); },
+        [&](int n) {
+          SCOPED_TRACE(n);
+          CheckWriter(world, *writer, written, read);
+        });
+    EXPECT_GT(instructions, 5);
+  }
+}
+
+}  // namespace
+}  // namespace doppel
