@@ -20,7 +20,6 @@
 #include "doppel/containers/shared_ring.h"
 #include "doppel/tests/crash/numbered_item.h"
 #include "doppel/tests/crash/single_step.h"
-#include "doppel/tests/support/campaign.h"
 #include "gtest/gtest.h"
 
 namespace doppel {
@@ -171,9 +170,6 @@ TEST_P(AtEachInstruction, OfAWriter) {
 
 // A handle is made, and so the side claimed, in pieces too.
 TEST_P(AtEachInstruction, OfAWriterThatAttaches) {
-  if (!testing::LongCampaign()) {
-    GTEST_SKIP() << "tens of thousands of instructions: tests/run --long";
-  }
   World world(GetParam());
   absl::StatusOr<RingReader<Item>> reader = world.ring().reader();
   ASSERT_TRUE(reader.ok());
@@ -298,6 +294,24 @@ TEST_P(AtEachInstruction, OfAReader) {
         });
     EXPECT_GT(instructions, 5);
   }
+}
+
+TEST_P(AtEachInstruction, OfAReaderThatAttaches) {
+  World world(GetParam());
+  absl::StatusOr<RingWriter<Item>> writer = world.ring().writer();
+  ASSERT_TRUE(writer.ok());
+  uint64_t written = 0;
+  uint64_t read = 0;
+  for (; writer->try_push(Numbered(written)); ++written) {
+  }
+  std::optional<Ring> ring;
+  std::optional<RingReader<Item>> reader;
+  KillAtEachInstruction([&] { ring.emplace(world.Attach()); },
+                        [&] { reader.emplace(*ring->reader()); },
+                        [&](int n) {
+                          SCOPED_TRACE(n);
+                          CheckWriter(world, *writer, written, read);
+                        });
 }
 
 }  // namespace
