@@ -229,6 +229,9 @@ class RingReader {
   // end is closed(), and after that an empty ring.
   bool closed() const { return cursor_.closed(); }
 
+  // Whether no item is there. Looks at the writer's position only if none is known.
+  bool empty() { return cursor_.AvailableFor(1) == 0; }
+
   // Readable items now; the writer may add to them at any time.
   size_t size() {
     cursor_.Look();

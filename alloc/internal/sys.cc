@@ -25,13 +25,13 @@ void SaveCallErrno() { call_errno = errno; }
 
 const char* CallName(Call call) {
   static constexpr const char* kNames[kCalls] = {
-      "memfd_create", "shm_open",   "shm_unlink", "open",       "dup",
-      "ftruncate",    "fallocate",  "fcntl",      "fstat",      "fstatfs",
-      "pread",        "pwrite",     "read",       "sendmsg",    "recvmsg",
-      "mmap",         "munmap",     "mprotect",   "mremap",     "madvise",
-      "mlock2",       "munlock",    "mlockall",   "munlockall", "msync",
-      "ioctl",        "getrlimit",  "futex",      "membarrier", "eventfd",
-      "ppoll",        "pidfd_open", "write",      "socketpair"};
+      "memfd_create", "shm_open",  "shm_unlink", "open",       "dup",
+      "ftruncate",    "fallocate", "fcntl",      "fstat",      "fstatfs",
+      "pread",        "pwrite",    "read",       "sendmsg",    "recvmsg",
+      "mmap",         "munmap",    "mprotect",   "mremap",     "madvise",
+      "mlock2",       "munlock",   "mlockall",   "munlockall", "msync",
+      "ioctl",        "getrlimit", "futex",      "membarrier", "eventfd",
+      "ppoll",        "write",     "socketpair"};
   return kNames[static_cast<int>(call)];
 }
 

@@ -73,7 +73,6 @@ enum class Call : uint8_t {
   kMembarrier,
   kEventfd,
   kPoll,
-  kPidfdOpen,
   kWrite,
   kSocketpair,
 };
@@ -180,22 +179,19 @@ absl::StatusOr<std::array<int, 2>> SocketPair();
 void SignalSocket(int fd);
 void ClearSocket(int fd);
 
-// Becomes readable when the process ends (pidfd_open(2)).
-absl::StatusOr<int> PidfdOpen(int process);
-
 // Waits until something has happened to `fd`, the deadline or a signal (ppoll(2)).
 struct Polled {
   bool readable = false;
   bool hung_up = false;  // The other end is closed, or it is no descriptor.
 };
 Polled Poll(int fd, absl::Time deadline);
+// The same, to any one of them.
+absl::Status PollAny(std::span<const int> fds, absl::Time deadline);
 
 // A lock on one byte of a file, which the kernel takes back when the last descriptor of
 // the open file is closed, as by the end of the process (fcntl(2), F_OFD_SETLK). False
 // if another open file has it.
 absl::StatusOr<bool> TryLockByte(int fd, uint64_t offset_bytes);
-// Whether another open file has a lock on it.
-absl::StatusOr<bool> IsByteLocked(int fd, uint64_t offset_bytes);
 
 // getpid(2): cannot fail.
 int ProcessId();

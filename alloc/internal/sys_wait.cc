@@ -16,6 +16,8 @@
 #include <climits>
 #include <cstdint>
 #include <ctime>
+#include <span>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -54,6 +56,16 @@ flock ByteLock(uint64_t offset_bytes) {
   lock.l_start = static_cast<off_t>(offset_bytes);
   lock.l_len = 1;
   return lock;
+}
+
+int PollUntil(std::span<pollfd> polled, absl::Time deadline) {
+  const bool for_ever = deadline == absl::InfiniteFuture();
+  const timespec left =
+      absl::ToTimespec(std::max(absl::ZeroDuration(), deadline - absl::Now()));
+  return InvokeOnce(Call::kPoll, [&] {
+    return ppoll(polled.data(), polled.size(), for_ever ? nullptr : &left,
+                 nullptr);
+  });
 }
 
 }  // namespace
@@ -134,28 +146,25 @@ void ClearSocket(int fd) {
          [&] { return recv(fd, bytes.data(), bytes.size(), MSG_DONTWAIT); });
 }
 
-absl::StatusOr<int> PidfdOpen(int process) {
-  const int fd = Invoke(Call::kPidfdOpen, [&] {
-    return static_cast<int>(syscall(SYS_pidfd_open, process, 0U));
-  });
-  if (fd >= 0) return fd;
-  return Failure(
-      Call::kPidfdOpen, absl::StrCat(process),
-      CallErrno() == ESRCH ? "there is no such process any more" : "");
-}
-
 Polled Poll(int fd, absl::Time deadline) {
   pollfd polled = {.fd = fd, .events = POLLIN | POLLRDHUP, .revents = 0};
-  const bool for_ever = deadline == absl::InfiniteFuture();
-  const timespec left =
-      absl::ToTimespec(std::max(absl::ZeroDuration(), deadline - absl::Now()));
-  const int ready = InvokeOnce(Call::kPoll, [&] {
-    return ppoll(&polled, 1, for_ever ? nullptr : &left, nullptr);
-  });
-  if (ready <= 0) return {};
+  if (PollUntil({&polled, 1}, deadline) <= 0) return {};
   return {.readable = (polled.revents & POLLIN) != 0,
           .hung_up = (polled.revents &
                       (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0};
+}
+
+absl::Status PollAny(std::span<const int> fds, absl::Time deadline) {
+  std::vector<pollfd> polled;
+  polled.reserve(fds.size());
+  for (const int fd : fds) {
+    polled.push_back({.fd = fd, .events = POLLIN | POLLRDHUP, .revents = 0});
+  }
+  if (PollUntil(polled, deadline) >= 0 || CallErrno() == EINTR) {
+    return absl::OkStatus();
+  }
+  return Failure(Call::kPoll, absl::StrCat(fds.size(), " descriptors"),
+                 CallErrno() == EINVAL ? "more than RLIMIT_NOFILE" : "");
 }
 
 absl::StatusOr<bool> TryLockByte(int fd, uint64_t offset_bytes) {
@@ -166,15 +175,6 @@ absl::StatusOr<bool> TryLockByte(int fd, uint64_t offset_bytes) {
   }
   if (CallErrno() == EAGAIN || CallErrno() == EACCES) return false;
   return Failure(Call::kFcntl, absl::StrCat(fd, ", F_OFD_SETLK"));
-}
-
-absl::StatusOr<bool> IsByteLocked(int fd, uint64_t offset_bytes) {
-  flock lock = ByteLock(offset_bytes);
-  if (Invoke(Call::kFcntl, [&] { return fcntl(fd, F_OFD_GETLK, &lock); }) ==
-      0) {
-    return lock.l_type != F_UNLCK;
-  }
-  return Failure(Call::kFcntl, absl::StrCat(fd, ", F_OFD_GETLK"));
 }
 
 }  // namespace doppel::internal::sys

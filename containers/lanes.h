@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Many producers, one consumer, a ring each: whoever dies, stalls or lies holds up its
+// own lane only. This is the way for producers in processes of their own; within one
+// process mpsc_ring.h needs less memory.
+//
+//   producer 0 ── ring ──▶ lane 0 ┐
+//   producer 1 ── ring ──▶ lane 1 ├─ Next(): in turn, those that have something
+//   producer 2 ── ring ──▶ lane 2 ┘
+//
+// Invariants:
+//   1. Next() goes round: between two turns of a lane each other lane that has something
+//      has had one. How much is taken in a turn is the caller's choice.
+//   2. Items of one lane come in their order. Between lanes there is none.
+//   3. A lane is removed when it is drained and its producer has closed, died or lied;
+//      until then it stays, whatever the others do.
+//   4. While some lane has something, nothing here makes a system call.
+//
+// Thread safety: belongs to one thread at a time, as the readers in it.
+// Errors: a Status, or those of RingWait.
+//
+// Example:
+//   Lanes<RingReader<int>> lanes;
+//   absl::StatusOr<size_t> lane = lanes.Add(*ring.reader());
+//   while (lanes.wait() == RingWait::kReady) {
+//     RingReader<int>* reader = lanes.Next();
+//     for (int i = 0; i < 64 && !reader->empty(); ++i) Use(*reader->try_pop());
+//   }
+
+#ifndef DOPPEL_CONTAINERS_LANES_H_
+#define DOPPEL_CONTAINERS_LANES_H_
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "doppel/containers/internal/lanes_poll.h"
+#include "doppel/containers/ring_wait.h"
+
+namespace doppel {
+
+// `Reader` is RingReader<T> or MessageReader: it has empty(), event(), arm(), closed(),
+// peer_gone() and status().
+template <class Reader>
+class Lanes {
+ public:
+  // A lane that has ended, and why.
+  struct Ended {
+    size_t lane = 0;
+    RingWait why = RingWait::kClosed;  // kClosed, kPeerGone or kDataLoss.
+  };
+
+  // Takes a reader in, and gives it a number that no other has had. Linear in the lanes
+  // where the vector grows. Fails with what Reader::event() reports.
+  absl::StatusOr<size_t> Add(Reader reader) {
+    const absl::StatusOr<int> event = reader.event();
+    if (!event.ok()) return event.status();
+    lanes_.push_back({std::move(reader), next_number_, *event});
+    return next_number_++;
+  }
+
+  size_t size() const { return lanes_.size(); }
+
+  // The next lane, in turn, that has something; nullptr if none has. Valid until lanes
+  // are added or removed. Looks at each lane at most once.
+  Reader* Next() {
+    for (size_t looked = 0; looked < lanes_.size(); ++looked) {
+      turn_ = turn_ + 1 < lanes_.size() ? turn_ + 1 : 0;
+      if (!lanes_[turn_].reader.empty()) return &lanes_[turn_].reader;
+    }
+    return nullptr;
+  }
+
+  // The number of the lane whose reader Next() gave last. REQUIRES: it gave one.
+  size_t current() const { return lanes_[turn_].number; }
+
+  // Waits until a lane has something: kReady. kClosed: there is no lane that has not
+  // ended, or none at all. kDeadlineExceeded as usual. A system call or two a lane
+  // before it sleeps.
+  RingWait wait(const RingWaitOptions& options = {}) {
+    const absl::Time spin_end =
+        std::min(options.deadline, absl::Now() + options.spin);
+    do {
+      if (HasSomething()) return RingWait::kReady;
+    } while (absl::Now() < spin_end);
+    for (;;) {
+      events_.clear();
+      for (Lane& lane : lanes_) {
+        const RingWait armed = lane.reader.arm();
+        if (armed == RingWait::kReady) return RingWait::kReady;
+        if (armed == RingWait::kArmed) events_.push_back(lane.event);
+      }
+      if (events_.empty()) return RingWait::kClosed;
+      if (absl::Now() >= options.deadline) return RingWait::kDeadlineExceeded;
+      internal::PollAny(events_, options.deadline);
+    }
+  }
+
+  // Removes the lanes that have ended and are drained, and says which. A system call a
+  // lane.
+  std::vector<Ended> RemoveEnded() {
+    std::vector<Ended> ended;
+    for (Lane& lane : lanes_) {
+      // Arming looks after it has seen the end: nothing is left then.
+      const RingWait armed = lane.reader.arm();
+      if (armed == RingWait::kReady || armed == RingWait::kArmed) continue;
+      ended.push_back({lane.number, armed});
+    }
+    std::erase_if(lanes_, [&](const Lane& lane) {
+      return std::ranges::any_of(
+          ended, [&](const Ended& one) { return one.lane == lane.number; });
+    });
+    turn_ = 0;
+    return ended;
+  }
+
+ private:
+  struct Lane {
+    Reader reader;
+    size_t number;
+    int event;  // The reader's.
+  };
+
+  bool HasSomething() {
+    return std::ranges::any_of(lanes_,
+                               [](Lane& lane) { return !lane.reader.empty(); });
+  }
+
+  std::vector<Lane> lanes_;
+  std::vector<int> events_;  // Kept: who waits need not allocate.
+  size_t next_number_ = 0;
+  size_t turn_ = 0;  // Index of the lane that was looked at last.
+};
+
+}  // namespace doppel
+
+#endif  // DOPPEL_CONTAINERS_LANES_H_
