@@ -253,9 +253,8 @@ class MpscRing::Producer {
     open_bytes_ = frame_bytes;
     // The next claim takes about as many lines. Unless they are on their way here when
     // its compare-and-swap drains the store buffer, each is waited for in full.
-    internal::PrefetchForWrite(
-        data_ + *offset_bytes + frame_bytes + kAheadBytes,
-        std::min(frame_bytes, kMostAheadBytes));
+    internal::FetchToWrite(data_ + *offset_bytes + frame_bytes + kAheadBytes,
+                           std::min(frame_bytes, kMostAheadBytes));
     return {Result::kDone,
             {data_ + *offset_bytes + internal::kFrameHeaderBytes, bytes}};
   }

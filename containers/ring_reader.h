@@ -55,6 +55,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "doppel/containers/internal/mirror.h"
+#include "doppel/containers/internal/prefetch.h"
 #include "doppel/containers/internal/ring_end.h"
 #include "doppel/containers/internal/ring_place.h"
 #include "doppel/containers/internal/ring_wake.h"
@@ -250,16 +251,14 @@ class RingReader {
     if (ABSL_PREDICT_TRUE(cursor_.known() > 0)) return true;
     const uint64_t found_bytes = std::min<uint64_t>(
         cursor_.AvailableFor(1) * sizeof(T), internal::kAheadBytes);
-    for (uint64_t at = 0; at < found_bytes; at += internal::kCacheLineBytes) {
-      internal::FetchToRead(place_.here() + at);
-    }
+    internal::FetchToRead(place_.here(), found_bytes);
     return found_bytes > 0;
   }
 
   void FetchAhead() const {
     if (place_.EntersLine(sizeof(T)) &&
         cursor_.known() * sizeof(T) > internal::kAheadBytes) {
-      internal::FetchToRead(place_.here() + internal::kAheadBytes);
+      internal::FetchToRead(place_.here() + internal::kAheadBytes, sizeof(T));
     }
   }
 

@@ -57,6 +57,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "doppel/containers/internal/mirror.h"
+#include "doppel/containers/internal/prefetch.h"
 #include "doppel/containers/internal/ring_end.h"
 #include "doppel/containers/internal/ring_place.h"
 #include "doppel/containers/internal/ring_wake.h"
@@ -101,7 +102,7 @@ class RingWriter {
                       std::forward<Args>(args)...);
     if (place_.EntersLine(sizeof(T)) &&
         cursor_.known() * sizeof(T) > internal::kAheadBytes) {
-      internal::FetchToWrite(place_.here() + internal::kAheadBytes);
+      internal::FetchToWrite(place_.here() + internal::kAheadBytes, sizeof(T));
     }
     Pass(1);
     publish();

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Fetching lines that are going to be written.
+// Fetching lines before they are read or written.
 //
 // A store waits until its core owns the line. Most waits overlap: the store buffer
-// holds dozens of stores. But an atomic read-modify-write drains it first on x86, so
-// whoever makes one for each message waits for each line in full, unless the line was
-// asked for before. x86 has PREFETCHW for that; a plain prefetch would bring the line
-// shared, and the store would wait all the same.
+// holds some sixty stores. Of small items that is a few lines, too few to hide what a
+// line takes from the other core; and an atomic read-modify-write drains the buffer
+// first on x86, so whoever makes one for each message waits for each line in full. So
+// lines are asked for beforehand. x86 has PREFETCHW for that; a plain prefetch would
+// bring the line shared, and the store would wait all the same.
 //
 // Invariants:
 //   1. A prefetch changes no memory and never faults, whatever the address.
@@ -15,7 +16,7 @@
 // Errors: none. Processors without it do nothing.
 //
 // Example:
-//   PrefetchForWrite(next_frame, 128);
+//   FetchToWrite(next_frame, 128);
 
 #ifndef DOPPEL_CONTAINERS_INTERNAL_PREFETCH_H_
 #define DOPPEL_CONTAINERS_INTERNAL_PREFETCH_H_
@@ -25,16 +26,24 @@
 
 namespace doppel::internal {
 
-// Begins to fetch the cache lines of `bytes` bytes, as one that will write there.
-inline void PrefetchForWrite(const std::byte* begin, uint64_t bytes) {
-  constexpr uint64_t kLineBytes = 64;
-  for (uint64_t at = 0; at < bytes; at += kLineBytes) {
+inline constexpr uint64_t kCacheLineBytes = 64;
+
+// Begins to fetch the cache lines of `bytes` bytes for one who will read there.
+inline void FetchToRead(const std::byte* begin, uint64_t bytes) {
+  for (uint64_t at = 0; at < bytes; at += kCacheLineBytes) {
+    __builtin_prefetch(begin + at, /*rw=*/0, /*locality=*/3);
+  }
+}
+
+// The same for one who will write there.
+inline void FetchToWrite(const std::byte* begin, uint64_t bytes) {
+  for (uint64_t at = 0; at < bytes; at += kCacheLineBytes) {
 #if defined(__x86_64__)
     // __builtin_prefetch makes a PREFETCHW only if told that there is one (-mprfchw).
     // All 64-bit processors take the instruction, if only as one that does nothing.
     asm volatile("prefetchw %0" : : "m"(begin[at]));
 #else
-    __builtin_prefetch(begin + at, 1);
+    __builtin_prefetch(begin + at, /*rw=*/1);
 #endif
   }
 }

@@ -32,10 +32,9 @@
 #include <cstdint>
 
 #include "doppel/containers/internal/mirror.h"
+#include "doppel/containers/internal/prefetch.h"
 
 namespace doppel::internal {
-
-inline constexpr uint64_t kCacheLineBytes = 64;
 
 class RingPlace {
  public:
@@ -88,23 +87,8 @@ inline void TakeLines(std::byte* begin, uint64_t bytes) {
   }
 }
 
-// How far ahead of itself a side that goes item by item fetches lines. A core has some
-// sixty stores under way: of small items that is a few lines, too few to hide what a
-// line takes from the other core. So the next sixteen are asked for beforehand.
+// How far ahead of itself a side that goes item by item fetches lines (prefetch.h).
 inline constexpr uint64_t kAheadBytes = 1024;
-
-// Fetches the line of an address, to read or to write it. No address is wrong: what
-// cannot be fetched is not.
-inline void FetchToRead(const std::byte* at) { __builtin_prefetch(at, 0, 3); }
-inline void FetchToWrite(const std::byte* at) {
-#if defined(__x86_64__)
-  // The builtin fetches for reading where the compiler is not told of PREFETCHW; every
-  // processor of this architecture takes it.
-  asm volatile("prefetchw %0" ::"m"(*at));
-#else
-  __builtin_prefetch(at, 1, 3);
-#endif
-}
 
 }  // namespace doppel::internal
 

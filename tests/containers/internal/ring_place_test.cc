@@ -39,15 +39,6 @@ TEST(RingPlace, EveryLineIsEnteredOnce) {
   }
 }
 
-TEST(RingPlace, FetchingIsHarmlessAnywhere) {
-  FetchToRead(nullptr);
-  FetchToWrite(nullptr);
-  std::byte byte{7};
-  FetchToRead(&byte);
-  FetchToWrite(&byte);
-  EXPECT_EQ(byte, std::byte{7});
-}
-
 TEST(RingPlace, TakeLinesWritesTheLastByteOfEachLineThatEndsInTheRun) {
   alignas(64) std::array<std::byte, 256> memory;
   for (size_t begin = 0; begin < 130; ++begin) {
