@@ -49,6 +49,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "absl/base/attributes.h"
 #include "absl/base/macros.h"
 #include "absl/base/optimization.h"
 #include "absl/cleanup/cleanup.h"
@@ -85,6 +86,11 @@ class RingReader {
         owns_lines_(end.owns_lines) {
     cursor_.Open();
   }
+
+  RingReader(RingReader&&) noexcept = default;
+  RingReader& operator=(RingReader&&) noexcept = default;
+  // Inlined on every path, as RingClaim's is.
+  ABSL_ATTRIBUTE_ALWAYS_INLINE ~RingReader() = default;
 
   // Moves the oldest item to `item`; false if the ring is empty.
   bool try_pop(T& item) requires std::is_move_assignable_v<T> {
@@ -155,6 +161,29 @@ class RingReader {
     return {std::launder(reinterpret_cast<T*>(begin)), n};
   }
 
+  // Items that are not finished, as far as this side knows. The writer's position is
+  // looked at only if fewer than `at_least` are known.
+  size_t known(size_t at_least = 0) { return cursor_.AvailableFor(at_least); }
+
+  // The n items after the first `skip` of those that are not finished, as one span.
+  // It is valid until its items are finished, whatever peek_at shows after it; peek
+  // ends it in the canonical build. REQUIRES: skip + n <= known().
+  std::span<SpanItem> peek_at(size_t skip, size_t n) const requires kBytes {
+    ABSL_HARDENING_ASSERT(skip + n <= cursor_.known());
+    std::byte* begin = place_.here() + skip * sizeof(T);
+    if constexpr (!kMirrored) {
+      internal::RingPlace place = place_;
+      place.Advance(skip * sizeof(T));
+      begin = place.here();
+      if (n * sizeof(T) > place.bytes_to_wrap()) {
+        // Each item has its own place in the buffer: no span is written over.
+        begin = scratch_ + skip * sizeof(T);
+        CopyOut(place, begin, n);
+      }
+    }
+    return {std::launder(reinterpret_cast<T*>(begin)), n};
+  }
+
   // Destroys the n oldest items, and does not hand their slots back yet.
   // REQUIRES: n <= what the last peek showed (or size() said).
   void finish(size_t n) {
@@ -178,7 +207,7 @@ class RingReader {
   }
 
   // Hands the slots of all that is finished back to the writer, at once.
-  void release() {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void release() {
     if (ABSL_PREDICT_FALSE(cursor_.Publish())) {
       internal::WakeOther(cursor_, seats_);
     }
@@ -268,8 +297,11 @@ class RingReader {
   }
 
   // Copies the n oldest items out. REQUIRES: they are readable.
-  void CopyOut(std::byte* to, size_t n) const {
-    place_.ForEachRun(n * sizeof(T), [&](const std::byte* from, size_t bytes) {
+  void CopyOut(std::byte* to, size_t n) const { CopyOut(place_, to, n); }
+
+  static void CopyOut(const internal::RingPlace& place, std::byte* to,
+                      size_t n) {
+    place.ForEachRun(n * sizeof(T), [&](const std::byte* from, size_t bytes) {
       std::memcpy(to, from, bytes);
       to += bytes;
     });

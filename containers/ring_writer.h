@@ -51,6 +51,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "absl/base/attributes.h"
 #include "absl/base/macros.h"
 #include "absl/base/optimization.h"
 #include "absl/cleanup/cleanup.h"
@@ -83,6 +84,11 @@ class RingWriter {
         scratch_(end.scratch) {
     cursor_.Open();
   }
+
+  RingWriter(RingWriter&&) noexcept = default;
+  RingWriter& operator=(RingWriter&&) noexcept = default;
+  // Inlined on every path, as RingClaim's is.
+  ABSL_ATTRIBUTE_ALWAYS_INLINE ~RingWriter() = default;
 
   // Appends one item; false if the ring is full, and then the argument is as it
   // was. The reader sees the item at once.
@@ -157,7 +163,7 @@ class RingWriter {
   }
 
   // Hands all that is staged to the reader, at once.
-  void publish() {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void publish() {
     if (ABSL_PREDICT_FALSE(cursor_.Publish())) {
       internal::WakeOther(cursor_, seats_);
     }

@@ -207,7 +207,7 @@ bool PeerGone(RingSeats seats) {
   return link >= 0 && sys::Poll(link, absl::InfinitePast()).hung_up;
 }
 
-absl::Status StatusOf(const RingCursor<>& cursor) {
+absl::Status StatusOf(RingCursor<> cursor) {
   if (!cursor.lied()) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat(
       "the other side of the ring stored a position that cannot be true: this "

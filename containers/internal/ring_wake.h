@@ -74,7 +74,7 @@ RingWaited Arm(RingCursor<> cursor, RingSeats seats, uint64_t wanted);
 bool PeerGone(RingSeats seats);
 
 // OK, or DataLoss for a cursor that was lied to.
-absl::Status StatusOf(const RingCursor<>& cursor);
+absl::Status StatusOf(RingCursor<> cursor);
 
 }  // namespace doppel::internal
 

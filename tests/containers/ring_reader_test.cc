@@ -82,6 +82,47 @@ TEST(RingReader, PeekAgainShowsTheSame) {
   EXPECT_EQ(*reader.front(), 1);
 }
 
+TEST(RingReader, KnownLooksOnlyForMore) {
+  SpscRing<int> ring = MakeRing<int>(1);
+  auto writer = ring.writer();
+  auto reader = ring.reader();
+  ASSERT_EQ(writer.push(std::array{1, 2}), 2);
+  EXPECT_EQ(reader.known(), 0);
+  EXPECT_EQ(reader.known(1), 2);
+  ASSERT_TRUE(writer.try_push(3));
+  EXPECT_EQ(reader.known(2), 2);
+  EXPECT_EQ(reader.known(7), 3);
+  reader.consume(1);
+  EXPECT_EQ(reader.known(), 2);
+}
+
+// Over the wrap too, and whatever is shown after it.
+TEST(RingReader, WhatPeekAtShowsStays) {
+  SpscRing<uint64_t> ring = MakeRing<uint64_t>(1);
+  auto writer = ring.writer();
+  auto reader = ring.reader();
+  for (size_t round = 0; round < 2 * ring.capacity(); ++round) {
+    std::vector<std::span<const uint64_t>> shown;
+    size_t skip = 0;
+    for (const size_t n : {3, 1, 0, 5}) {
+      for (size_t i = 0; i < n; ++i) ASSERT_TRUE(writer.try_push(skip + i));
+      ASSERT_EQ(reader.known(skip + n), skip + n);
+      shown.push_back(reader.peek_at(skip, n));
+      skip += n;
+    }
+    const auto overlapping = reader.peek_at(2, 4);
+    EXPECT_THAT(overlapping, ElementsAre(2, 3, 4, 5));
+    EXPECT_THAT(shown[0], ElementsAre(0, 1, 2));
+    EXPECT_THAT(shown[1], ElementsAre(3));
+    EXPECT_TRUE(shown[2].empty());
+    ASSERT_THAT(shown[3], ElementsAre(4, 5, 6, 7, 8));
+    reader.consume(8);
+    EXPECT_THAT(reader.peek_at(0, 1), ElementsAre(8));
+    reader.consume(1);
+    Skip<uint64_t>(writer, reader, round % 3);
+  }
+}
+
 TEST(RingReader, FinishedItemsAreHandedBackWhenReleased) {
   SpscRing<int> ring = MakeRing<int>(1);
   auto writer = ring.writer();
