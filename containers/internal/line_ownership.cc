@@ -74,13 +74,13 @@ void TakePieces(Trial& trial, bool owns_lines) {
   RingReader<> reader(trial.End(&trial.reader_watch, owns_lines));
   uint64_t sum = 0;
   while (!trial.stop.load(std::memory_order_relaxed)) {
-    const std::span<const std::byte> pieces = reader.peek(Trial::kPieceBytes);
-    if (pieces.empty()) {
+    if (reader.known(Trial::kPieceBytes) < Trial::kPieceBytes) {
       Pause();
       continue;
     }
-    // All that is there might reach over the end.
-    const std::span<const std::byte> piece = pieces.first(Trial::kPieceBytes);
+    // No piece reaches over the end. All that is there might: not peek.
+    const std::span<const std::byte> piece =
+        reader.peek_at(0, Trial::kPieceBytes);
     for (uint64_t at = 0; at < piece.size(); at += kCacheLineBytes) {
       sum += static_cast<uint64_t>(piece[at]);
     }
