@@ -45,9 +45,11 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/attributes.h"
 #include "boost/lockfree/spsc_queue.hpp"
 #include "doppel/bench/containers/index_ring.h"
 #include "doppel/bench/containers/ring_harness.h"
+#include "doppel/containers/message.h"
 #include "doppel/containers/spsc_ring.h"
 
 namespace doppel::bench {
@@ -217,6 +219,40 @@ class DoppelBytes {
   }
 
   Ring ring_;
+};
+
+// Inlined whole, as code is that has the handle in a local variable.
+class DoppelMessages {
+ public:
+  static constexpr char kName[] = "doppel_messages";
+  static constexpr bool kBlocks = false;
+
+  struct Writer {
+    MessageWriter messages;
+    ABSL_ATTRIBUTE_ALWAYS_INLINE ~Writer() = default;
+    bool Send(std::span<const std::byte> message) {
+      return messages.push(message) == RingRoom::kRoom;
+    }
+  };
+  struct Reader {
+    MessageReader messages;
+    ABSL_ATTRIBUTE_ALWAYS_INLINE ~Reader() = default;
+    ABSL_ATTRIBUTE_ALWAYS_INLINE size_t Receive(uint64_t& digest) {
+      const auto message = messages.next();
+      if (!message) return 0;
+      digest += Digest(message->data(), message->size());
+      messages.release();
+      return message->size();
+    }
+  };
+
+  explicit DoppelMessages(size_t bytes)
+      : ring_(MakeDoppelRing<std::byte>(bytes)) {}
+  Writer writer() { return {MessageWriter(ring_.writer())}; }
+  Reader reader() { return {MessageReader(ring_.reader())}; }
+
+ private:
+  SpscRing<> ring_;
 };
 
 // --- boost::lockfree::spsc_queue ---
