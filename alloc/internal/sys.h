@@ -100,6 +100,8 @@ absl::StatusOr<int> ShmOpen(const std::string& name, int flags);
 absl::Status ShmUnlink(const std::string& name);
 absl::StatusOr<int> Open(const std::string& path, int flags);
 absl::StatusOr<int> Dup(int fd);  // F_DUPFD_CLOEXEC
+// An open file of its own, for reading and writing, by way of /proc/self/fd.
+absl::StatusOr<int> Reopen(int fd);
 // close(2) frees the descriptor whatever it returns.
 void Close(int fd);
 absl::Status Ftruncate(int fd, uint64_t size_bytes);

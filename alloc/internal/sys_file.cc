@@ -137,6 +137,10 @@ absl::StatusOr<int> Dup(int fd) {
   return Failure(Call::kDup, absl::StrCat(fd));
 }
 
+absl::StatusOr<int> Reopen(int fd) {
+  return Open(absl::StrCat("/proc/self/fd/", fd), O_RDWR);
+}
+
 void Close(int fd) { close(fd); }
 
 absl::Status Ftruncate(int fd, uint64_t size_bytes) {

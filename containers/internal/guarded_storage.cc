@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "doppel/alloc/arena.h"
 #include "doppel/alloc/internal/sys.h"
@@ -167,26 +168,25 @@ absl::StatusOr<RingIdentity> GuardedStorage::ShowPeersPage(
     if (fd >= 0) sys::Close(fd);
     return file.status();
   }
-  peers_file_ = *std::move(file);
   // The seals first: what is checked after them cannot change any more.
-  if (absl::Status sealed = RequireSeals(peers_file_); !sealed.ok()) {
+  if (absl::Status sealed = RequireSeals(*file); !sealed.ok()) {
     return sealed;
   }
-  const absl::StatusOr<RingIdentity> identity =
-      ReadIdentity(peers_file_, 0, demand);
+  const absl::StatusOr<RingIdentity> identity = ReadIdentity(*file, 0, demand);
   if (!identity.ok()) return identity.status();
-  if (absl::Status size = CheckSize(peers_file_, *identity); !size.ok()) {
+  if (absl::Status size = CheckSize(*file, *identity); !size.ok()) {
     return size;
   }
-  const uint64_t page_bytes = peers_file_.page_bytes();
+  const uint64_t page_bytes = file->page_bytes();
   absl::StatusOr<Mapping> page = Mapping::Reserve(page_bytes, page_bytes);
   if (!page.ok()) return page.status();
   if (absl::Status shown =
-          page->Show(peers_file_, 0, page_bytes, 0,
+          page->Show(*file, 0, page_bytes, 0,
                      {.protection = Protection::kRead, .populate = true});
       !shown.ok()) {
     return shown;
   }
+  peers_file_ = *std::move(file);
   peers_page_ = *std::move(page);
   peers_ =
       std::launder(reinterpret_cast<const RingHeader<>*>(peers_page_.data()));
@@ -213,7 +213,11 @@ absl::Status GuardedStorage::Accept(absl::Time deadline) {
   if (link < 0) {
     return absl::FailedPreconditionError("nobody was invited: Invite first");
   }
-  const sys::Polled polled = sys::Poll(link, deadline);
+  sys::Polled polled = sys::Poll(link, deadline);
+  // A signal may have ended it.
+  while (!polled.readable && !polled.hung_up && absl::Now() < deadline) {
+    polled = sys::Poll(link, deadline);
+  }
   if (!polled.readable) {
     return polled.hung_up ? absl::UnavailableError(
                                 "the consumer's process ended before it "

@@ -35,7 +35,11 @@ uint64_t LockOf(uint64_t offset_bytes, SharedSide side) {
 
 // The file opened once more: an open file that no other process has.
 absl::StatusOr<Memfd> Reopen(const Memfd& memfd) {
-  return Memfd::OpenOf(sys::ProcessId(), memfd.fd(), {});
+  const absl::StatusOr<int> fd = sys::Reopen(memfd.fd());
+  if (!fd.ok()) return fd.status();
+  absl::StatusOr<Memfd> opened = Memfd::Adopt(*fd, {});
+  if (!opened.ok()) sys::Close(*fd);
+  return opened;
 }
 
 }  // namespace

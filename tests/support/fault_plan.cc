@@ -52,6 +52,9 @@ std::span<const int> ErrnosOf(Call call) {
   static constexpr int kMsync[] = {EBUSY, EINVAL, ENOMEM};
   static constexpr int kIoctl[] = {EINVAL, ENOTTY, ENOMEM};
   static constexpr int kGetrlimit[] = {EINVAL, EPERM};
+  static constexpr int kMembarrier[] = {EINVAL, ENOSYS, EPERM};
+  static constexpr int kEventfd[] = {EINVAL, EMFILE, ENFILE, ENODEV, ENOMEM};
+  static constexpr int kSocketpair[] = {EAFNOSUPPORT, EMFILE, ENFILE, ENOMEM};
   switch (call) {
     case Call::kMemfdCreate:
       return kMemfdCreate;
@@ -105,6 +108,12 @@ std::span<const int> ErrnosOf(Call call) {
       return kIoctl;
     case Call::kGetrlimit:
       return kGetrlimit;
+    case Call::kMembarrier:
+      return kMembarrier;
+    case Call::kEventfd:
+      return kEventfd;
+    case Call::kSocketpair:
+      return kSocketpair;
     default:
       return {};
   }

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Every system call of making, inviting to, attaching to and taking a side of a ring
+// between processes fails in turn, with each errno that its manual page lists.
+
+#include <unistd.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "doppel/alloc/arena.h"
+#include "doppel/containers/guarded_ring.h"
+#include "doppel/containers/ring_invitation.h"
+#include "doppel/containers/shared_ring.h"
+#include "doppel/tests/support/fault_plan.h"
+#include "doppel/tests/support/status_matchers.h"
+#include "gtest/gtest.h"
+
+namespace doppel {
+namespace {
+
+using ::doppel::testing::FailEachCall;
+using ::doppel::testing::IsOk;
+
+using Ring = SharedRing<uint64_t>;
+using Producer = GuardedProducer<uint64_t>;
+using Consumer = GuardedConsumer<uint64_t>;
+
+const RingOptions kOff = {.arena = nullptr,
+                          .line_ownership = LineOwnership::kOff};
+
+bool Failed(const absl::Status& outcome) { return !outcome.ok(); }
+
+// A ring with an item in it, which must not notice anything.
+struct Shared {
+  std::optional<Ring> ring;
+  std::optional<Ring> other;
+  std::optional<RingInvitation> invitation;
+};
+
+Shared PrepareShared() {
+  Shared state;
+  state.ring = *Ring::Create(1, kOff);
+  EXPECT_TRUE(state.ring->writer()->try_push(7));
+  state.invitation = *RingInvitation::WithoutLink(state.ring->memfd().fd());
+  return state;
+}
+
+void CheckShared(Shared& state, const absl::Status& outcome) {
+  if (!outcome.ok()) {
+    EXPECT_NE(outcome.message(), "");
+  }
+  state.other.reset();
+  auto reader = state.ring->reader();
+  ASSERT_THAT(reader, IsOk());
+  EXPECT_EQ(reader->try_pop(), 7);
+  EXPECT_TRUE(state.ring->writer()->try_push(8));
+  EXPECT_EQ(reader->try_pop(), 8);
+}
+
+TEST(SharedRingCampaign, Create) {
+  EXPECT_GT(FailEachCall([] { return std::optional<Ring>(); },
+                         [](std::optional<Ring>& made) {
+                           absl::StatusOr<Ring> ring = Ring::Create(1000, kOff);
+                           if (ring.ok()) made = *std::move(ring);
+                           return ring.status();
+                         },
+                         Failed,
+                         [](std::optional<Ring>& made, const absl::Status&) {
+                           if (!made.has_value()) return;
+                           EXPECT_TRUE(made->writer()->try_push(1));
+                           EXPECT_EQ(made->reader()->try_pop(), 1);
+                         }),
+            50);
+}
+
+TEST(SharedRingCampaign, CreateInAnArena) {
+  struct State {
+    std::shared_ptr<Arena> arena = *Arena::Create();
+    std::optional<Ring> made;
+  };
+  EXPECT_GT(FailEachCall([] { return State(); },
+                         [](State& state) {
+                           absl::StatusOr<Ring> ring = Ring::Create(
+                               1000, {.arena = state.arena,
+                                      .line_ownership = LineOwnership::kOff});
+                           if (ring.ok()) state.made = *std::move(ring);
+                           return ring.status();
+                         },
+                         Failed,
+                         [](State& state, const absl::Status& outcome) {
+                           if (outcome.ok()) return;
+                           EXPECT_EQ(state.arena->Query()->handed_out_bytes, 0);
+                         }),
+            50);
+}
+
+TEST(SharedRingCampaign, Attach) {
+  EXPECT_GT(FailEachCall(
+                PrepareShared,
+                [](Shared& state) {
+                  absl::StatusOr<Ring> ring =
+                      Ring::Attach(RingInvitation(dup(state.ring->memfd().fd()),
+                                                  /*link_fd=*/-1, 0),
+                                   kOff);
+                  if (ring.ok()) state.other = *std::move(ring);
+                  return ring.status();
+                },
+                Failed, CheckShared),
+            50);
+}
+
+TEST(SharedRingCampaign, Invite) {
+  EXPECT_GT(FailEachCall(
+                PrepareShared,
+                [](Shared& state) { return state.ring->Invite().status(); },
+                Failed, CheckShared),
+            5);
+}
+
+TEST(SharedRingCampaign, TakeASide) {
+  EXPECT_GT(FailEachCall(
+                PrepareShared,
+                [](Shared& state) { return state.ring->reader().status(); },
+                Failed, CheckShared),
+            5);
+}
+
+struct Guarded {
+  std::optional<Producer> producer;
+  std::optional<Consumer> consumer;
+  std::optional<RingInvitation> invitation;
+};
+
+// The descriptors of an invitation, which is not used up.
+RingInvitation CopyOf(RingInvitation& invitation) {
+  const int ring = invitation.ReleaseRing();
+  const int link = invitation.ReleaseLink();
+  invitation = RingInvitation(ring, link, 0);
+  return RingInvitation(dup(ring), dup(link), 0);
+}
+
+TEST(GuardedRingCampaign, Create) {
+  EXPECT_GT(FailEachCall([] { return Guarded(); },
+                         [](Guarded& state) {
+                           absl::StatusOr<Producer> made =
+                               Producer::Create(1000);
+                           if (made.ok()) state.producer = *std::move(made);
+                           return made.status();
+                         },
+                         Failed,
+                         [](Guarded& state, const absl::Status& outcome) {
+                           EXPECT_EQ(state.producer.has_value(), outcome.ok());
+                         }),
+            50);
+}
+
+TEST(GuardedRingCampaign, Attach) {
+  EXPECT_GT(FailEachCall(
+                [] {
+                  Guarded state;
+                  state.producer = *Producer::Create(1);
+                  state.invitation = *state.producer->Invite();
+                  return state;
+                },
+                [](Guarded& state) {
+                  absl::StatusOr<Consumer> consumer =
+                      Consumer::Attach(CopyOf(*state.invitation));
+                  if (consumer.ok()) state.consumer = *std::move(consumer);
+                  return consumer.status();
+                },
+                Failed,
+                [](Guarded& state, const absl::Status&) {
+                  if (state.consumer.has_value()) return;
+                  EXPECT_THAT(Consumer::Attach(CopyOf(*state.invitation)),
+                              IsOk());
+                }),
+            50);
+}
+
+TEST(GuardedRingCampaign, Accept) {
+  EXPECT_GT(
+      FailEachCall(
+          [] {
+            Guarded state;
+            state.producer = *Producer::Create(1);
+            state.consumer = *Consumer::Attach(*state.producer->Invite());
+            return state;
+          },
+          [](Guarded& state) {
+            return state.producer->Accept(absl::Now() + absl::Seconds(10));
+          },
+          Failed,
+          [](Guarded& state, const absl::Status& outcome) {
+            EXPECT_EQ(state.producer->writer().ok(), outcome.ok());
+          }),
+      20);
+}
+
+}  // namespace
+}  // namespace doppel
