@@ -96,7 +96,7 @@ struct RingSide {
 };
 
 // What kind of ring it is, where its items are, and who may attach.
-struct alignas(kRingLineBytes) RingIdentity {
+struct RingIdentity {
   uint64_t magic = kRingMagic;
   uint32_t version = kRingVersion;
   uint32_t page_bytes = 0;  // Of the file: what everything is aligned to.
@@ -104,6 +104,8 @@ struct alignas(kRingLineBytes) RingIdentity {
   uint64_t capacity_bytes = 0;      // Of the items: what is shown twice.
   uint64_t item_bytes = 0;          // Positions count items of this size.
   uint32_t sides = 0;  // Whose words are here: kWriterHere, kReaderHere.
+  // Up to the next line. Zero. (Not by alignas: an identity is copied to the stack.)
+  uint32_t reserved[21] = {};
 };
 
 inline constexpr uint32_t kWriterHere = 1;

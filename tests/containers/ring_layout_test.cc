@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
-#include <new>
+#include <memory>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -28,8 +28,7 @@ TEST(RingLayout, GoldenBytes) {
   if (std::endian::native != std::endian::little) {
     GTEST_SKIP() << "the bytes are written down for little-endian machines";
   }
-  alignas(kRingLineBytes) std::byte memory[kHeaderBytes] = {};
-  auto* header = new (memory) RingHeader<>();
+  const auto header = std::make_unique<RingHeader<>>();
   header->identity.page_bytes = 0x1000;
   header->identity.items_offset_bytes = 0x1000;
   header->identity.capacity_bytes = 0x10000;
@@ -95,8 +94,8 @@ TEST(RingLayout, GoldenBytes) {
 }
 
 TEST(RingLayout, ZeroBytesAreTwoSidesAtRest) {
-  const RingHeader<> fresh;
-  const std::vector<uint8_t> bytes = BytesOf(fresh);
+  const auto fresh = std::make_unique<RingHeader<>>();
+  const std::vector<uint8_t> bytes = BytesOf(*fresh);
   for (size_t i = offsetof(RingHeader<>, writer); i < bytes.size(); ++i) {
     EXPECT_EQ(bytes[i], 0) << i;
   }

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <random>
 
 #include "doppel/containers/ring_layout.h"
@@ -60,9 +61,16 @@ struct Sides {
     return RingCursor<Atomics>(&reader_watch);
   }
 
+  // On the heap: ASan's stack does not keep an alignment of 128.
+  struct Words {
+    RingSide<Atomics> writer;
+    RingSide<Atomics> reader;
+  };
+
   uint64_t capacity_items;
-  RingSide<Atomics> writer;
-  RingSide<Atomics> reader;
+  std::unique_ptr<Words> words = std::make_unique<Words>();
+  RingSide<Atomics>& writer = words->writer;
+  RingSide<Atomics>& reader = words->reader;
   RingWatch<Atomics> writer_watch =
       RingWatch<Atomics>::Writer(&writer, &reader, capacity_items);
   RingWatch<Atomics> reader_watch =
