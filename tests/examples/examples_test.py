@@ -9,6 +9,8 @@ EXAMPLES = {
     "std_allocator": r"request 2: 1000 nodes in \d+ bytes",
     "ring": r"the sum is 499999500000",
     "huge_page_arena": r"granted: \S+",
+    "log_shipper": r"(the program was killed; 1001 of its lines.*\s*"
+                   r"(shipped: .*\s*)*){3}",
     "epoll_loop": r"1000 samples, \d+ wakes, \d+ ticks",
 }
 
