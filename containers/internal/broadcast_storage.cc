@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "doppel/containers/internal/broadcast_storage.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <utility>
+
+#include "absl/base/macros.h"
+#include "absl/numeric/int128.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "doppel/alloc/arena.h"
+#include "doppel/alloc/internal/sys.h"
+#include "doppel/containers/internal/mirror.h"
+#include "doppel/containers/internal/pause.h"
+#include "doppel/containers/internal/ring_demand.h"
+#include "doppel/containers/internal/ring_pacing.h"
+
+namespace doppel::internal {
+namespace {
+
+absl::Status CheckReaders(uint32_t max_readers) {
+  if (1 <= max_readers && max_readers <= kMaxBroadcastReaders) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("max_readers is ", max_readers,
+                                                 "; it must be from 1 to ",
+                                                 kMaxBroadcastReaders));
+}
+
+RingPacing PacingOf(const BroadcastStorage& storage) {
+  return RingPacing(storage.item_bytes, PauseNs());
+}
+
+// Null if there is no memory.
+std::unique_ptr<BroadcastStorage> MakeWords(uint32_t max_readers) {
+  std::unique_ptr<BroadcastStorage> storage(new (std::nothrow)
+                                                BroadcastStorage);
+  if (storage == nullptr) return nullptr;
+  storage->sides.reset(new (std::nothrow) RingSide<>[max_readers]);
+  storage->seats.reset(new (std::nothrow) BroadcastSeat[max_readers]);
+  if (storage->sides == nullptr || storage->seats == nullptr) return nullptr;
+  storage->owner_process = sys::ProcessId();
+  storage->max_readers = max_readers;
+  for (uint32_t i = 0; i < max_readers; ++i) {
+    storage->seats[i].side = &storage->sides[i];
+    LeaveBroadcast(storage->sides[i]);
+  }
+  return storage;
+}
+
+}  // namespace
+
+absl::StatusOr<BroadcastSeat*> BroadcastStorage::TakeSeat() {
+  for (uint32_t i = 0; i < max_readers; ++i) {
+    // Acquire: the holder before has left its statistics and its scratch.
+    if (!seats[i].taken.load(std::memory_order_relaxed) &&
+        !seats[i].taken.exchange(true, std::memory_order_acquire)) {
+      return &seats[i];
+    }
+  }
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "the ring has its ", max_readers,
+      " readers; end one, or make the ring with a larger max_readers"));
+}
+
+absl::StatusOr<std::pair<BroadcastHold, RingEnd>> BroadcastStorage::Join() {
+  absl::StatusOr<BroadcastSeat*> taken = TakeSeat();
+  if (!taken.ok()) return taken.status();
+  BroadcastSeat* seat = *taken;
+  BroadcastHold hold(seat);
+  if (mirror.views() == 1 && seat->scratch.size_bytes() == 0) {
+    absl::StatusOr<Mirror> scratch =
+        Mirror::Create(arena, mirror.size_bytes(), 1);
+    if (!scratch.ok()) return scratch.status();
+    seat->scratch = *std::move(scratch);
+  }
+  seat->watch.emplace(RingWatch<>::Reader(seat->side, &writer, capacity_items,
+                                          PacingOf(*this)));
+  JoinBroadcast(*seat->side, writer);
+  // Nobody is at the other end of the reader's wishes: it has no way to wait.
+  const RingEnd end = {
+      .watch = &*seat->watch,
+      .seats = {.mine = &seat->ring_seat, .theirs = &writer_seat},
+      .data = mirror.data(),
+      .scratch = seat->scratch.data(),
+      .lap_bytes = lap_bytes,
+      .item_bytes = item_bytes,
+      .owns_lines = false};  // The lines are the other readers', too.
+  return std::make_pair(std::move(hold), end);
+}
+
+absl::StatusOr<BroadcastSeat*> BroadcastStorage::JoinOverwritten() {
+  absl::StatusOr<BroadcastSeat*> seat = TakeSeat();
+  if (!seat.ok()) return seat.status();
+  (*seat)->overwrite_watch.emplace((*seat)->side, &(*seat)->counts, &writer,
+                                   &overwrite_words, capacity_items,
+                                   PacingOf(*this));
+  return *seat;
+}
+
+uint64_t BroadcastStorage::OffsetAt(uint64_t position) const {
+  return absl::Uint128Low64(absl::uint128(position) * item_bytes % lap_bytes);
+}
+
+uint64_t BroadcastStorage::Size() const {
+  // The readers first: none is past the writer's later position.
+  uint64_t slowest = kNoReader;
+  for (const RingSide<>& side : all_sides()) {
+    slowest = std::min(slowest, side.position.load(std::memory_order_acquire));
+  }
+  if (slowest == kNoReader) return 0;
+  return std::min(writer.position.load(std::memory_order_acquire) - slowest,
+                  capacity_items);
+}
+
+uint32_t BroadcastStorage::Readers() const {
+  return static_cast<uint32_t>(
+      std::ranges::count_if(all_seats(), [](const BroadcastSeat& seat) {
+        return seat.taken.load(std::memory_order_acquire);
+      }));
+}
+
+void BroadcastStorage::CheckNoHandles() const {
+  // In a forked child the handles of other threads are copies that nobody ends.
+  if (owner_process != sys::ProcessId()) return;
+  ABSL_HARDENING_ASSERT(!writer_seat.taken.load(std::memory_order_acquire) &&
+                        "the Writer outlives its ring");
+  ABSL_HARDENING_ASSERT(Readers() == 0 && "a Reader outlives its ring");
+}
+
+absl::StatusOr<std::unique_ptr<BroadcastStorage>> MakeBroadcastStorage(
+    const RingDemand& demand, OnFull on_full, std::shared_ptr<Arena> arena,
+    uint32_t max_readers) {
+  if (absl::Status valid = CheckDemand(demand); !valid.ok()) return valid;
+  if (absl::Status valid = CheckReaders(max_readers); !valid.ok()) {
+    return valid;
+  }
+  if (arena == nullptr) {
+    absl::StatusOr<std::shared_ptr<Arena>> shared_arena = Arena::Default();
+    if (!shared_arena.ok()) return shared_arena.status();
+    arena = *std::move(shared_arena);
+  }
+  std::unique_ptr<BroadcastStorage> storage = MakeWords(max_readers);
+  if (storage == nullptr) {
+    return absl::ResourceExhaustedError("no memory for the ring's positions");
+  }
+  storage->arena = std::move(arena);
+  absl::StatusOr<Mirror> mirror = Mirror::Create(
+      storage->arena, demand.min_capacity_items * demand.item_bytes,
+      Mirror::kMaxViews);
+  if (!mirror.ok()) return mirror.status();
+  storage->mirror = *std::move(mirror);
+  // The extent may be larger than what was asked for: one length rules.
+  const uint64_t bytes = storage->mirror.size_bytes();
+  storage->item_bytes = demand.item_bytes;
+  storage->capacity_items = bytes / demand.item_bytes;
+  storage->lap_bytes = Mirror::kMaxViews == 2
+                           ? bytes
+                           : storage->capacity_items * demand.item_bytes;
+  if (on_full == OnFull::kOverwrite) {
+    storage->overwrite_watch.emplace(
+        &storage->writer, &storage->overwrite_words, storage->capacity_items,
+        std::max<uint64_t>(1, storage->capacity_items / kOverwriteLeads));
+    return storage;
+  }
+  storage->watch.emplace(&storage->writer, storage->all_sides(),
+                         storage->capacity_items, PacingOf(*storage));
+  if (Mirror::kMaxViews == 1) {
+    absl::StatusOr<Mirror> scratch = Mirror::Create(storage->arena, bytes, 1);
+    if (!scratch.ok()) return scratch.status();
+    storage->writer_scratch = *std::move(scratch);
+  }
+  return storage;
+}
+
+}  // namespace doppel::internal

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A ring whose producer never waits: when it is full, the oldest items give way. One or
+// many consumers, each of which sees every item that it takes in time, and learns how
+// many it did not. For telemetry, market data, the last events before a crash.
+//
+//   addresses │ guard │ 8 9 · 3 4 5 6 7 │ 8 9 · 3 4 5 6 7 │ guard │
+//                           ▲ └─── intact ────┘
+//                           └ being overwritten: 10
+//
+//   Writer ── stores [its position] and [oldest] ──▶ each Reader loads them
+//
+// A reader copies items out, and then looks whether they had begun to be overwritten
+// (internal/overwrite_protocol.h). One that was overrun goes on at the oldest item that
+// is intact, and adds what it missed to lost(). If it is overrun again before it has
+// copied one, it goes on in the middle of what is intact.
+//
+// Invariants:
+//   1. Each reader gets items whole, in the order in which they went in, and none twice.
+//   2. What a reader got and what it lost add up to what was pushed since it began, and
+//      to nothing else, once it has found the ring empty.
+//   3. Pushing is wait-free, and never fails. What readers do makes no difference to it:
+//      they store no word that the producer loads.
+//   4. At least the newest capacity() - capacity() / 16 items are intact (a lap, less
+//      the slots that the producer takes at a time).
+//   5. A reader copies again only if the producer overwrote all that it had copied.
+//   6. No operation of a handle allocates, faults or makes a system call.
+//   7. One byte past either end of the memory faults.
+//
+// Items are trivially copyable, and go in and out by relaxed atomic words, since they
+// may be overwritten while they are read: there is nothing to read in place. Items of a
+// multiple of 8 bytes are the fastest; std::byte the slowest.
+//
+// A reader looks at a word of the producer's once a call. Take many at a time:
+//
+//   std::array<Event, 64> events;
+//   while (const size_t n = reader.pop(events)) Use(std::span(events).first(n));
+//
+// Thread safety: one thread at a time holds the Writer, one at a time each Reader; a
+//   handle may be given to another thread by what synchronizes the two. reader(),
+//   readers(), statistics() and the constants may be called from any thread.
+// Fork: the ring belongs to the process that made it. A child of fork(2) has the
+//   items' pages in common with it, but not the positions, so that it must not use a
+//   handle. Destroying ring and handles there leaves the ring alone.
+// Errors: Create and reader() return a Status. Operations return false or a count.
+//   Nothing throws.
+//
+// Example:
+//   absl::StatusOr<OverwritingRing<int>> ring = OverwritingRing<int>::Create(1000);
+//   auto reader = ring->reader();
+//   ring->writer().push(7);
+//   std::optional<int> seven = reader->try_pop();
+//   if (reader->lost() > 0) Report(reader->lost());
+
+#ifndef DOPPEL_CONTAINERS_OVERWRITING_RING_H_
+#define DOPPEL_CONTAINERS_OVERWRITING_RING_H_
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include "absl/base/attributes.h"
+#include "absl/base/optimization.h"
+#include "absl/status/statusor.h"
+#include "doppel/alloc/arena.h"
+#include "doppel/containers/internal/atomic_words.h"
+#include "doppel/containers/internal/broadcast_storage.h"
+#include "doppel/containers/internal/overwrite_protocol.h"
+#include "doppel/containers/internal/prefetch.h"
+#include "doppel/containers/internal/ring_end.h"
+#include "doppel/containers/internal/ring_place.h"
+
+namespace doppel {
+
+struct OverwritingRingOptions {
+  // Where the items' pages come from. nullptr: Arena::Default().
+  std::shared_ptr<Arena> arena = nullptr;
+  // How many readers there may be at once, at most 4096.
+  uint32_t max_readers = 16;
+};
+
+// What happened to a ring since it was made. Numbers are of items.
+struct OverwritingRingStatistics {
+  uint64_t pushed = 0;
+  // How often a reader was overrun, and by how much: of all readers together.
+  uint64_t overruns = 0;
+  uint64_t lost = 0;
+  // The most that a reader had before it when it looked, at most the capacity.
+  uint64_t high_water = 0;
+};
+
+// Where a reader begins.
+enum class OverwritingRingStart : uint8_t {
+  kNewest,  // Gets what is pushed from now on.
+  kOldest,  // What is intact, too.
+};
+
+template <class T = uint64_t>
+class OverwritingRing {
+  static_assert(std::is_object_v<T> && std::is_same_v<T, std::remove_cv_t<T>>);
+  static_assert(std::is_trivially_copyable_v<T>, "see \"Items\" above");
+
+ public:
+  using value_type = T;
+  using Options = OverwritingRingOptions;
+  using Statistics = OverwritingRingStatistics;
+  using Start = OverwritingRingStart;
+  class Writer;
+  class Reader;
+
+  // A ring of at least `min_capacity` items; the memory is rounded up to whole pages of
+  // the arena, and capacity() says how many items that holds.
+  // Fails as BroadcastRing::Create does.
+  static absl::StatusOr<OverwritingRing> Create(size_t min_capacity,
+                                                const Options& options = {}) {
+    absl::StatusOr<std::unique_ptr<internal::BroadcastStorage>> storage =
+        internal::MakeBroadcastStorage(
+            {.min_capacity_items = min_capacity, .item_bytes = sizeof(T)},
+            internal::OnFull::kOverwrite, options.arena, options.max_readers);
+    if (!storage.ok()) return storage.status();
+    return OverwritingRing(*std::move(storage));
+  }
+
+  // Handles stay valid when the ring is moved. A ring that was moved from may only be
+  // destroyed or assigned to.
+  OverwritingRing(OverwritingRing&&) noexcept = default;
+  OverwritingRing& operator=(OverwritingRing&& other) noexcept {
+    if (this == &other) return *this;
+    if (storage_ != nullptr) storage_->CheckNoHandles();
+    storage_ = std::move(other.storage_);
+    return *this;
+  }
+
+  // REQUIRES: no handle lives.
+  ~OverwritingRing() {
+    if (storage_ != nullptr) storage_->CheckNoHandles();
+  }
+
+  size_t capacity() const { return storage_->capacity_items; }
+  uint32_t max_readers() const { return storage_->max_readers; }
+
+  // Bytes of memory that hold items; the alias does not count.
+  size_t memory_bytes() const { return storage_->mirror.size_bytes(); }
+
+  // Readers now.
+  uint32_t readers() const { return storage_->Readers(); }
+
+  // Each is a moment's value. Cost the hot paths nothing.
+  Statistics statistics() const;
+
+  // The producer's handle. REQUIRES: no other Writer of this ring lives.
+  Writer writer() { return Writer(storage_.get()); }
+
+  // A handle for one more consumer. ResourceExhausted if there are max_readers().
+  absl::StatusOr<Reader> reader(Start start = Start::kNewest) {
+    const absl::StatusOr<internal::BroadcastSeat*> seat =
+        storage_->JoinOverwritten();
+    if (!seat.ok()) return seat.status();
+    return Reader(storage_.get(), *seat,
+                  start == Start::kNewest ? (*seat)->overwrite_watch->Newest()
+                                          : (*seat)->overwrite_watch->Oldest());
+  }
+
+ private:
+  explicit OverwritingRing(std::unique_ptr<internal::BroadcastStorage> storage)
+      : storage_(std::move(storage)) {}
+
+  // On the heap: handles point to it. Null after a move.
+  std::unique_ptr<internal::BroadcastStorage> storage_;
+};
+
+// The producer's side: moved, not copied. A handle that was moved from may be destroyed
+// or assigned to.
+template <class T>
+class OverwritingRing<T>::Writer {
+ public:
+  Writer(Writer&&) noexcept = default;
+  Writer& operator=(Writer&&) noexcept = default;
+  // Inlined on every path, as RingClaim's is.
+  ABSL_ATTRIBUTE_ALWAYS_INLINE ~Writer() = default;
+
+  // Appends one item. Readers see it at once.
+  void push(const T& item) {
+    cursor_.MakeRoom(1);
+    internal::StoreWords<sizeof(T)>(
+        place_.here(), reinterpret_cast<const std::byte*>(&item), sizeof(T));
+    if (place_.EntersLine(sizeof(T))) {
+      internal::FetchToWrite(place_.here() + internal::kAheadBytes, sizeof(T));
+    }
+    place_.Advance(sizeof(T));
+    cursor_.Publish(1);
+  }
+
+  // Appends all items, in pieces of at most a sixteenth of the capacity, each published
+  // at once.
+  void push(std::span<const T> items) {
+    while (!items.empty()) {
+      const size_t n = std::min<uint64_t>(items.size(), cursor_.lead());
+      CopyIn(reinterpret_cast<const std::byte*>(items.data()), n);
+      items = items.subspan(n);
+    }
+  }
+
+  // Says that nothing more comes; readers still get what is intact. A writer that comes
+  // later opens the ring again.
+  void close() { cursor_.Close(); }
+
+  size_t capacity() const { return cursor_.capacity(); }
+
+ private:
+  friend class OverwritingRing;
+
+  explicit Writer(internal::BroadcastStorage* storage)
+      : claim_(&storage->writer_seat),
+        cursor_(&*storage->overwrite_watch),
+        place_(storage->PlaceAt(cursor_.position())) {
+    cursor_.Open();
+  }
+
+  // REQUIRES: n <= cursor_.lead().
+  void CopyIn(const std::byte* from, size_t n) {
+    cursor_.MakeRoom(n);
+    place_.ForEachRun(n * sizeof(T), [&](std::byte* to, size_t bytes) {
+      internal::StoreWords<sizeof(T)>(to, from, bytes);
+      from += bytes;
+    });
+    place_.Advance(n * sizeof(T));
+    cursor_.Publish(n);
+  }
+
+  internal::RingClaim claim_;  // First: what follows is read under it.
+  internal::OverwriteWriterCursor<> cursor_;
+  internal::RingPlace place_;  // Where the next item goes.
+};
+
+// A consumer's side: moved, not copied. A handle that was moved from may be destroyed
+// or assigned to.
+template <class T>
+class OverwritingRing<T>::Reader {
+ public:
+  Reader(Reader&&) noexcept = default;
+  Reader& operator=(Reader&&) noexcept = default;
+  // Inlined on every path, as RingClaim's is.
+  ABSL_ATTRIBUTE_ALWAYS_INLINE ~Reader() = default;
+
+  // Copies the oldest item that this reader has neither got nor lost; false, or
+  // nullopt, if there is none.
+  bool try_pop(T& item) {
+    Bytes bytes;
+    if (!PopBytes(bytes)) return false;
+    std::memcpy(static_cast<void*>(&item), bytes.data(), sizeof(T));
+    return true;
+  }
+  std::optional<T> try_pop() {
+    Bytes bytes;
+    if (!PopBytes(bytes)) return std::nullopt;
+    return std::bit_cast<T>(bytes);
+  }
+
+  // Copies up to items.size() of them to `items`, and says how many. What is in `items`
+  // behind them is anything.
+  size_t pop(std::span<T> items) {
+    auto* to = reinterpret_cast<std::byte*>(items.data());
+    for (uint32_t tries = 0;; ++tries) {
+      const size_t n = std::min<uint64_t>(items.size(), Find(items.size()));
+      if (n == 0) return 0;
+      CopyOut(to, n);
+      const size_t spoiled = cursor_.Confirm(n, tries);
+      if (ABSL_PREDICT_FALSE(spoiled == n)) {
+        place_ = storage_->PlaceAt(cursor_.position());
+        continue;
+      }
+      place_.Advance(n * sizeof(T));
+      if (ABSL_PREDICT_FALSE(spoiled > 0)) {
+        std::memmove(to, to + spoiled * sizeof(T), (n - spoiled) * sizeof(T));
+      }
+      return n - spoiled;
+    }
+  }
+
+  // Items that were overwritten before this reader took them.
+  uint64_t lost() const { return cursor_.lost(); }
+
+  // How far this reader is behind the producer now, in items that are intact.
+  size_t size() {
+    const uint64_t position = cursor_.position();
+    cursor_.Look();
+    if (cursor_.position() != position) {
+      place_ = storage_->PlaceAt(cursor_.position());
+    }
+    return cursor_.Intact();
+  }
+
+  // Whether the producer has closed. The end is closed(), and after that no item.
+  bool closed() const { return cursor_.closed(); }
+
+  size_t capacity() const { return cursor_.capacity(); }
+
+ private:
+  friend class OverwritingRing;
+  using Bytes = std::array<std::byte, sizeof(T)>;
+
+  Reader(const internal::BroadcastStorage* storage,
+         internal::BroadcastSeat* seat, uint64_t position)
+      : hold_(seat),
+        cursor_(&*seat->overwrite_watch, position),
+        place_(storage->PlaceAt(position)),
+        storage_(storage) {}
+
+  // Items that are known of, if there are fewer than `wanted` after a look.
+  uint64_t Find(uint64_t wanted) {
+    if (ABSL_PREDICT_FALSE(cursor_.known() < wanted)) {
+      const uint64_t position = cursor_.position();
+      cursor_.AvailableFor(wanted);
+      if (ABSL_PREDICT_FALSE(cursor_.position() != position)) {
+        place_ = storage_->PlaceAt(cursor_.position());
+      }
+    }
+    return cursor_.known();
+  }
+
+  bool PopBytes(Bytes& bytes) {
+    for (uint32_t tries = 0;; ++tries) {
+      if (ABSL_PREDICT_FALSE(Find(1) == 0)) return false;
+      internal::LoadWords<sizeof(T)>(bytes.data(), place_.here(), sizeof(T));
+      if (ABSL_PREDICT_TRUE(cursor_.Confirm(1, tries) == 0)) break;
+      place_ = storage_->PlaceAt(cursor_.position());
+    }
+    place_.Advance(sizeof(T));
+    return true;
+  }
+
+  // Copies the next n items out, whatever is there.
+  void CopyOut(std::byte* to, size_t n) const {
+    place_.ForEachRun(n * sizeof(T), [&](std::byte* from, size_t bytes) {
+      internal::LoadWords<sizeof(T)>(to, from, bytes);
+      to += bytes;
+    });
+  }
+
+  internal::BroadcastHold hold_;  // First: what follows is read under it.
+  internal::OverwriteReaderCursor<> cursor_;
+  internal::RingPlace place_;  // Where the next item is.
+  const internal::BroadcastStorage* storage_;
+};
+
+template <class T>
+OverwritingRingStatistics OverwritingRing<T>::statistics() const {
+  constexpr auto kOrder = std::memory_order_relaxed;
+  Statistics statistics = {.pushed = storage_->writer.position.load(kOrder)};
+  for (const internal::BroadcastSeat& seat : storage_->all_seats()) {
+    statistics.overruns += seat.counts.overruns.load(kOrder);
+    statistics.lost += seat.counts.lost.load(kOrder);
+    statistics.high_water =
+        std::max(statistics.high_water, seat.side->high_water.load(kOrder));
+  }
+  return statistics;
+}
+
+}  // namespace doppel
+
+#endif  // DOPPEL_CONTAINERS_OVERWRITING_RING_H_
