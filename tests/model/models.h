@@ -5,6 +5,8 @@
 //   SpscModels()  writer and reader, who never wait      spsc_model.h
 //   WaitModels()  writer and reader, who sleep           wait_model.h
 //   MpscModels()  two producers and a consumer           mpsc_model.h
+//   BroadcastModels()  a writer and readers that come and go  broadcast_model.h
+//   OverwriteModels()  a writer that overwrites, and a reader broadcast_model.h
 //       each ── search_all, search_at_random ──▶ Finding
 //
 // Relacy is not included here: each model is compiled once, in the file of its list.
@@ -62,6 +64,8 @@ struct NamedModel {
 std::span<const NamedModel> SpscModels();
 std::span<const NamedModel> WaitModels();
 std::span<const NamedModel> MpscModels();
+std::span<const NamedModel> BroadcastModels();
+std::span<const NamedModel> OverwriteModels();
 
 }  // namespace doppel::model
 

@@ -57,6 +57,17 @@ std::vector<Protocol> Protocols() {
        .source = "containers/internal/mpsc_protocol.h",
        .models = Joined(MpscModels(), {}),
        .spares = {}},
+      {.name = "Broadcast",
+       .source = "containers/internal/broadcast_protocol.h",
+       .models = Joined(BroadcastModels(), {}),
+       .spares = {{"::Publish(", Operation::kLightFence, "nobody waits"},
+                  {"JoinBroadcast(", Operation::kStore,
+                   "C++11, as Relacy has it, took a thread's later stores into "
+                   "its release sequence; C++20 does not"}}},
+      {.name = "Overwrite",
+       .source = "containers/internal/overwrite_protocol.h",
+       .models = Joined(OverwriteModels(), {}),
+       .spares = {}},
   };
 }
 
@@ -120,7 +131,7 @@ TEST(HandOver, IsCaughtOnEachSide) {
 // The lines of the source on which something stronger than relaxed is asked for.
 std::vector<std::pair<size_t, std::string>> StrongLines(const char* path) {
   const std::regex strong(
-      "std::memory_order_(acq|rel[^a]|seq)|LightFence\\(\\)");
+      "std::memory_order_(acq|rel[^a]|seq)|LightFence\\(\\)|Fences::");
   std::vector<std::pair<size_t, std::string>> found;
   std::ifstream source(path);
   std::string line;
