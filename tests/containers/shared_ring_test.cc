@@ -381,7 +381,6 @@ TEST(SharedRing, ManyRingsInOneFile) {
     EXPECT_EQ(other.size(), ring.capacity());
   }
   for (Ring& ring : rings) {
-    auto reader = AttachHere(ring).reader();
     ASSERT_THAT(ring.reader(), IsOk());
     EXPECT_EQ(ring.reader()->try_pop(), ring.offset_bytes());
   }
