@@ -195,8 +195,9 @@ TEST(BroadcastRingThreads, SizesAndStatisticsMayBeAskedAtAnyTime) {
   std::thread receiver([items, reader = Join(ring)]() mutable {
     auto own = std::move(reader);
     Seen seen = {.next = 0};
-    while (seen.received < items) {
-      Take(own, seen, seen.received);
+    // Another way each turn: one of them waits for more than the end may have.
+    for (uint64_t turn = 0; seen.received < items; ++turn) {
+      Take(own, seen, turn);
       std::this_thread::yield();
     }
     EXPECT_EQ(seen.wrong, 0);
