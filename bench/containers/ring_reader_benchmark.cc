@@ -47,7 +47,7 @@ void TryPop(benchmark::State& state) {
     return sum;
   });
 }
-BENCHMARK(TryPop)->Name("ring_reader/try_pop");
+BENCHMARK(TryPop)->Name("ring_reader/try_pop")->Arg(kItems);
 
 void PopBatches(benchmark::State& state) {
   Consume(state, [](auto& reader) {
@@ -59,7 +59,7 @@ void PopBatches(benchmark::State& state) {
     return sum;
   });
 }
-BENCHMARK(PopBatches)->Name("ring_reader/pop_64");
+BENCHMARK(PopBatches)->Name("ring_reader/pop_64")->Arg(kItems);
 
 void Peek(benchmark::State& state) {
   Consume(state, [](auto& reader) {
@@ -72,7 +72,7 @@ void Peek(benchmark::State& state) {
     return sum;
   });
 }
-BENCHMARK(Peek)->Name("ring_reader/peek_all");
+BENCHMARK(Peek)->Name("ring_reader/peek_all")->Arg(kItems);
 
 }  // namespace
 }  // namespace doppel::bench

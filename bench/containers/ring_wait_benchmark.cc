@@ -121,9 +121,10 @@ class ConditionVariable {
   bool sent_ = false;
 };
 
+constexpr int kTrips = 256;
+
 template <class Channel>
 void Wake(benchmark::State& state) {
-  constexpr int kTrips = 256;
   Channel there;
   Channel back;
   std::atomic<bool> stop{false};
@@ -151,6 +152,7 @@ template <class Channel>
 void Register() {
   benchmark::RegisterBenchmark((std::string("wake/") + Channel::kName).c_str(),
                                Wake<Channel>)
+      ->Arg(kTrips)
       ->UseRealTime();
 }
 

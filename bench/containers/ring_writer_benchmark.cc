@@ -44,7 +44,7 @@ void TryPush(benchmark::State& state) {
     }
   });
 }
-BENCHMARK(TryPush)->Name("ring_writer/try_push");
+BENCHMARK(TryPush)->Name("ring_writer/try_push")->Arg(kItems);
 
 void PushBatches(benchmark::State& state) {
   std::array<uint64_t, kBatch> batch = {};
@@ -54,7 +54,7 @@ void PushBatches(benchmark::State& state) {
     }
   });
 }
-BENCHMARK(PushBatches)->Name("ring_writer/push_64");
+BENCHMARK(PushBatches)->Name("ring_writer/push_64")->Arg(kItems);
 
 void Commit(benchmark::State& state) {
   Produce(state, [](auto& writer) {
@@ -64,7 +64,7 @@ void Commit(benchmark::State& state) {
     }
   });
 }
-BENCHMARK(Commit)->Name("ring_writer/commit_64");
+BENCHMARK(Commit)->Name("ring_writer/commit_64")->Arg(kItems);
 
 void Stage(benchmark::State& state) {
   Produce(state, [](auto& writer) {
@@ -77,7 +77,7 @@ void Stage(benchmark::State& state) {
     }
   });
 }
-BENCHMARK(Stage)->Name("ring_writer/stage_64_times");
+BENCHMARK(Stage)->Name("ring_writer/stage_64_times")->Arg(kItems);
 
 }  // namespace
 }  // namespace doppel::bench
