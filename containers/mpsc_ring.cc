@@ -54,12 +54,9 @@ absl::StatusOr<MpscRing> MpscRing::Create(uint64_t min_capacity_bytes,
     return absl::InvalidArgumentError(
         "a ring of capacity 0 holds nothing; ask for at least 1 byte");
   }
-  std::shared_ptr<Arena> arena = options.arena;
-  if (arena == nullptr) {
-    absl::StatusOr<std::shared_ptr<Arena>> shared_arena = Arena::Default();
-    if (!shared_arena.ok()) return shared_arena.status();
-    arena = *std::move(shared_arena);
-  }
+  const absl::StatusOr<std::shared_ptr<Arena>> arena =
+      internal::ArenaOrDefault(options.arena);
+  if (!arena.ok()) return arena.status();
   std::unique_ptr<internal::MpscShared> shared(new (std::nothrow)
                                                    internal::MpscShared);
   if (shared == nullptr) {
@@ -67,7 +64,7 @@ absl::StatusOr<MpscRing> MpscRing::Create(uint64_t min_capacity_bytes,
   }
   shared->owner_process = internal::sys::ProcessId();
   absl::StatusOr<internal::Mirror> mirror = internal::Mirror::Create(
-      arena, min_capacity_bytes, internal::Mirror::kMaxViews);
+      *arena, min_capacity_bytes, internal::Mirror::kMaxViews);
   if (!mirror.ok()) return mirror.status();
   // The arena hands out pages with what their last owner left in them.
   std::memset(mirror->data(), 0, mirror->size_bytes());

@@ -219,8 +219,8 @@ class RingReader {
     release();
   }
 
-  // Waits until n items are there. What is finished is released
-  // first: both sides could wait for each other else. REQUIRES: n <= capacity().
+  // Waits until n items are there. What is finished is released first, or both sides could
+  // wait for each other. REQUIRES: n <= capacity().
   RingWait wait(size_t n = 1, const RingWaitOptions& options = {}) {
     release();
     const internal::RingWaited waited =
@@ -234,9 +234,9 @@ class RingReader {
   // Fails with what eventfd(2) and membarrier(2) report.
   absl::StatusOr<int> event() { return internal::EventOf(seats_); }
 
-  // The same, of the event: asks that it becomes readable once n items are there, or the other
-  // side ends. What is so already is the result, and the event may not tell of it; only
-  // after kArmed wait for it. REQUIRES: event() succeeded; n <= capacity().
+  // The same, of the event: asks that it becomes readable once n items are there, or
+  // the other side ends. What is so already is the result, and the event may not tell
+  // of it; only after kArmed wait for it. REQUIRES: event() succeeded; n <= capacity().
   RingWait arm(size_t n = 1) {
     release();
     const internal::RingWaited armed = internal::Arm(cursor_, seats_, n);

@@ -175,8 +175,8 @@ class RingWriter {
     publish();
   }
 
-  // Waits until n slots are free. What is staged is published
-  // first: both sides could wait for each other else. REQUIRES: n <= capacity().
+  // Waits until n slots are free. What is staged is published first, or both sides could
+  // wait for each other. REQUIRES: n <= capacity().
   RingWait wait(size_t n = 1, const RingWaitOptions& options = {}) {
     publish();
     const internal::RingWaited waited =
@@ -190,9 +190,9 @@ class RingWriter {
   // Fails with what eventfd(2) and membarrier(2) report.
   absl::StatusOr<int> event() { return internal::EventOf(seats_); }
 
-  // The same, of the event: asks that it becomes readable once n slots are free, or the other
-  // side ends. What is so already is the result, and the event may not tell of it; only
-  // after kArmed wait for it. REQUIRES: event() succeeded; n <= capacity().
+  // The same, of the event: asks that it becomes readable once n slots are free, or
+  // the other side ends. What is so already is the result, and the event may not tell
+  // of it; only after kArmed wait for it. REQUIRES: event() succeeded; n <= capacity().
   RingWait arm(size_t n = 1) {
     publish();
     const internal::RingWaited armed = internal::Arm(cursor_, seats_, n);

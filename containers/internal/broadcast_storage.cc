@@ -142,11 +142,10 @@ absl::StatusOr<std::unique_ptr<BroadcastStorage>> MakeBroadcastStorage(
   if (absl::Status valid = CheckReaders(max_readers); !valid.ok()) {
     return valid;
   }
-  if (arena == nullptr) {
-    absl::StatusOr<std::shared_ptr<Arena>> shared_arena = Arena::Default();
-    if (!shared_arena.ok()) return shared_arena.status();
-    arena = *std::move(shared_arena);
-  }
+  absl::StatusOr<std::shared_ptr<Arena>> found =
+      ArenaOrDefault(std::move(arena));
+  if (!found.ok()) return found.status();
+  arena = *std::move(found);
   std::unique_ptr<BroadcastStorage> storage = MakeWords(max_readers);
   if (storage == nullptr) {
     return absl::ResourceExhaustedError("no memory for the ring's positions");

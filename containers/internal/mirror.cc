@@ -35,6 +35,12 @@ absl::Status CheckFits(uint64_t bytes, int views) {
 
 }  // namespace
 
+absl::StatusOr<std::shared_ptr<Arena>> ArenaOrDefault(
+    std::shared_ptr<Arena> asked) {
+  if (asked != nullptr) return asked;
+  return Arena::Default();
+}
+
 absl::StatusOr<Mirror> Mirror::Create(const std::shared_ptr<Arena>& arena,
                                       uint64_t min_bytes, int views) {
   ABSL_HARDENING_ASSERT(arena != nullptr);

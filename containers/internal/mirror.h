@@ -52,6 +52,10 @@
 
 namespace doppel::internal {
 
+// `asked`, or the process's own where that is null.
+absl::StatusOr<std::shared_ptr<Arena>> ArenaOrDefault(
+    std::shared_ptr<Arena> asked);
+
 class Mirror {
  public:
 #ifdef DOPPEL_CANONICAL

@@ -23,6 +23,7 @@
 #include "doppel/containers/internal/pause.h"
 #include "doppel/containers/internal/ring_demand.h"
 #include "doppel/containers/internal/ring_identity.h"
+#include "doppel/containers/internal/ring_wake.h"
 
 namespace doppel::internal {
 namespace {
@@ -234,8 +235,7 @@ absl::StatusOr<RingInvitation> SharedStorage::Invite() {
 }
 
 bool SharedStorage::PeerGone() const {
-  const int link = seats_->link_fd.load(std::memory_order_acquire);
-  return link >= 0 && sys::Poll(link, absl::InfinitePast()).hung_up;
+  return internal::PeerGone({.link_fd = &seats_->link_fd});
 }
 
 uint64_t SharedStorage::Size() const {

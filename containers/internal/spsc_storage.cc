@@ -69,17 +69,14 @@ absl::StatusOr<SpscStorage> MakeSpscStorage(const RingDemand& demand,
   if (absl::Status valid = CheckDemand(demand); !valid.ok()) return valid;
   const uint64_t min_bytes = demand.min_capacity_items * demand.item_bytes;
 
-  std::shared_ptr<Arena> arena = options.arena;
-  if (arena == nullptr) {
-    absl::StatusOr<std::shared_ptr<Arena>> shared_arena = Arena::Default();
-    if (!shared_arena.ok()) return shared_arena.status();
-    arena = *std::move(shared_arena);
-  }
+  const absl::StatusOr<std::shared_ptr<Arena>> arena =
+      ArenaOrDefault(options.arena);
+  if (!arena.ok()) return arena.status();
 
   SpscStorage storage;
   storage.owner_process = sys::ProcessId();
   const int views = demand.spans_wrap ? Mirror::kMaxViews : 1;
-  absl::StatusOr<Mirror> mirror = Mirror::Create(arena, min_bytes, views);
+  absl::StatusOr<Mirror> mirror = Mirror::Create(*arena, min_bytes, views);
   if (!mirror.ok()) return mirror.status();
   storage.mirror = *std::move(mirror);
 
@@ -97,9 +94,9 @@ absl::StatusOr<SpscStorage> MakeSpscStorage(const RingDemand& demand,
   }
 
   if (demand.spans_wrap && views == 1) {
-    absl::StatusOr<Mirror> for_writer = Mirror::Create(arena, bytes, 1);
+    absl::StatusOr<Mirror> for_writer = Mirror::Create(*arena, bytes, 1);
     if (!for_writer.ok()) return for_writer.status();
-    absl::StatusOr<Mirror> for_reader = Mirror::Create(arena, bytes, 1);
+    absl::StatusOr<Mirror> for_reader = Mirror::Create(*arena, bytes, 1);
     if (!for_reader.ok()) return for_reader.status();
     storage.writer_scratch = *std::move(for_writer);
     storage.reader_scratch = *std::move(for_reader);
