@@ -275,7 +275,7 @@ class BroadcastRing<T>::Writer {
   friend class BroadcastRing;
 
   explicit Writer(internal::BroadcastStorage* storage)
-      : claim_(&storage->writer_seat),
+      : claim_(storage->writer_seat.taken),
         cursor_(&*storage->watch),
         place_(storage->PlaceAt(cursor_.position())),
         scratch_(storage->writer_scratch.data()) {

@@ -220,7 +220,7 @@ class OverwritingRing<T>::Writer {
   friend class OverwritingRing;
 
   explicit Writer(internal::BroadcastStorage* storage)
-      : claim_(&storage->writer_seat),
+      : claim_(storage->writer_seat.taken),
         cursor_(&*storage->overwrite_watch),
         place_(storage->PlaceAt(cursor_.position())) {
     cursor_.Open();

@@ -98,6 +98,12 @@ class RingWatch {
   // Whether the other side stored a position that cannot be true.
   bool lied() const { return lied_; }
 
+  // Before each wake of the other side: whoever is about to sleep then does not.
+  void ChangeSignal() {
+    const uint32_t signal = mine_->signal.load(std::memory_order_relaxed);
+    mine_->signal.store(signal + 1, std::memory_order_release);
+  }
+
   // The limit now, for a side that stands at `position` and knew of `limit`.
   ABSL_ATTRIBUTE_NOINLINE uint64_t Look(uint64_t position, uint64_t limit) {
     const uint64_t now =
@@ -255,12 +261,6 @@ class RingCursor {
   // look that comes after.
   bool closed() const {
     return theirs_->closed.load(std::memory_order_acquire) != 0;
-  }
-
-  // Before each wake of the other side: whoever is about to sleep then does not.
-  void ChangeSignal() {
-    const uint32_t signal = mine_->signal.load(std::memory_order_relaxed);
-    mine_->signal.store(signal + 1, std::memory_order_release);
   }
 
   Side* mine() const { return mine_; }

@@ -6,6 +6,8 @@
 //   finish(2)    two of them are done, and not yet handed back     │ or at once:
 //   release()    the writer may use all slots that are finished    ┘ consume(n), try_pop
 //
+// Waiting for items, the event and closing are RingHandle's (internal/ring_handle.h).
+//
 // Invariants:
 //   1. Items come out in the order in which they went in, each once.
 //   2. Every operation but wait is wait-free, as the writer's are (ring_writer.h).
@@ -53,21 +55,17 @@
 #include "absl/base/macros.h"
 #include "absl/base/optimization.h"
 #include "absl/cleanup/cleanup.h"
-#include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/prefetch.h"
 #include "doppel/containers/internal/ring_end.h"
+#include "doppel/containers/internal/ring_handle.h"
 #include "doppel/containers/internal/ring_place.h"
-#include "doppel/containers/internal/ring_wake.h"
-#include "doppel/containers/ring_protocol.h"
-#include "doppel/containers/ring_wait.h"
 
 namespace doppel {
 
 // Moved, not copied. A handle that was moved from may be destroyed or assigned to.
 template <class T = std::byte>
-class RingReader {
+class RingReader : public internal::RingHandle {
   // Whether items may be copied as bytes, and so spans may wrap.
   static constexpr bool kBytes = std::is_trivially_copyable_v<T>;
   static constexpr bool kMirrored = kBytes && internal::Mirror::kMaxViews == 2;
@@ -78,22 +76,15 @@ class RingReader {
 
   // Rings make handles. REQUIRES: no other of this side lives.
   explicit RingReader(const internal::RingEnd& end)
-      : claim_(end.seats.mine),
-        cursor_(end.watch),
-        place_(internal::PlaceOf(end, cursor_.position())),
-        seats_(end.seats),
-        scratch_(end.scratch),
-        owns_lines_(end.owns_lines) {
-    cursor_.Open();
-  }
-
+      : RingHandle(end), owns_lines_(end.owns_lines) {}
   RingReader(RingReader&&) noexcept = default;
   RingReader& operator=(RingReader&&) noexcept = default;
   // Inlined on every path, as RingClaim's is.
   ABSL_ATTRIBUTE_ALWAYS_INLINE ~RingReader() = default;
 
   // Moves the oldest item to `item`; false if the ring is empty.
-  bool try_pop(T& item) requires std::is_move_assignable_v<T> {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE bool try_pop(
+      T& item) requires std::is_move_assignable_v<T> {
     if (ABSL_PREDICT_FALSE(!HasOne())) return false;
     item = std::move(*Oldest());
     FetchAhead();
@@ -101,7 +92,8 @@ class RingReader {
     return true;
   }
 
-  std::optional<T> try_pop() requires std::move_constructible<T> {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE std::optional<T> try_pop() requires
+      std::move_constructible<T> {
     if (ABSL_PREDICT_FALSE(!HasOne())) return std::nullopt;
     std::optional<T> item(std::move(*Oldest()));
     FetchAhead();
@@ -110,18 +102,19 @@ class RingReader {
   }
 
   // The oldest item, or nullptr if the ring is empty. Valid until it is popped.
-  T* front() {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE T* front() {
     if (ABSL_PREDICT_FALSE(!HasOne())) return nullptr;
     return Oldest();
   }
 
   // Destroys the oldest item. REQUIRES: front() != nullptr.
-  void pop() { consume(1); }
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void pop() { consume(1); }
 
   // Moves up to items.size() of the oldest items to `items`, and says how many.
   // They are released together. If an assignment throws, the items before it are
   // out of the ring, and it and those after it are in it.
-  size_t pop(std::span<T> items) requires std::is_move_assignable_v<T> {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE size_t
+  pop(std::span<T> items) requires std::is_move_assignable_v<T> {
     const size_t n =
         std::min<uint64_t>(items.size(), cursor_.AvailableFor(items.size()));
     if (n == 0) return 0;
@@ -144,7 +137,7 @@ class RingReader {
   // copyable: the span ends where the memory wraps, so it may be shorter than
   // `at_least`, but is empty only if fewer are in the ring. The span is valid until
   // the next call of peek or until its items are finished.
-  std::span<SpanItem> peek(size_t at_least = 1) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE std::span<SpanItem> peek(size_t at_least = 1) {
     size_t n = cursor_.AvailableFor(at_least);
     if (ABSL_PREDICT_FALSE(n < at_least || n == 0)) return {};
     std::byte* begin = place_.here();
@@ -163,12 +156,15 @@ class RingReader {
 
   // Items that are not finished, as far as this side knows. The writer's position is
   // looked at only if fewer than `at_least` are known.
-  size_t known(size_t at_least = 0) { return cursor_.AvailableFor(at_least); }
+  ABSL_ATTRIBUTE_ALWAYS_INLINE size_t known(size_t at_least = 0) {
+    return cursor_.AvailableFor(at_least);
+  }
 
   // The n items after the first `skip` of those that are not finished, as one span.
   // It is valid until its items are finished, whatever peek_at shows after it; peek
   // ends it in the canonical build. REQUIRES: skip + n <= known().
-  std::span<SpanItem> peek_at(size_t skip, size_t n) const requires kBytes {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE std::span<SpanItem> peek_at(
+      size_t skip, size_t n) const requires kBytes {
     ABSL_HARDENING_ASSERT(skip + n <= cursor_.known());
     std::byte* begin = place_.here() + skip * sizeof(T);
     if constexpr (!kMirrored) {
@@ -186,7 +182,7 @@ class RingReader {
 
   // Destroys the n oldest items, and does not hand their slots back yet.
   // REQUIRES: n <= what the last peek showed (or size() said).
-  void finish(size_t n) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void finish(size_t n) {
     ABSL_HARDENING_ASSERT(n <= cursor_.known());
     cursor_.Finish(n);
     if constexpr (kBytes) {
@@ -207,57 +203,13 @@ class RingReader {
   }
 
   // Hands the slots of all that is finished back to the writer, at once.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE void release() {
-    if (ABSL_PREDICT_FALSE(cursor_.Publish())) {
-      internal::WakeOther(cursor_, seats_);
-    }
-  }
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void release() { Publish(); }
 
   // Finishes the n oldest items, and releases.
-  void consume(size_t n) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void consume(size_t n) {
     finish(n);
     release();
   }
-
-  // Waits until n items are there. What is finished is released first, or both sides could
-  // wait for each other. REQUIRES: n <= capacity().
-  RingWait wait(size_t n = 1, const RingWaitOptions& options = {}) {
-    release();
-    const internal::RingWaited waited =
-        internal::WaitFor(cursor_, seats_, n, options);
-    cursor_ = waited.cursor;
-    return waited.result;
-  }
-
-  // A descriptor for epoll(7) and its like, which the ring owns. It polls as readable
-  // once what arm() asked for has come about. Do not read from it.
-  // Fails with what eventfd(2) and membarrier(2) report.
-  absl::StatusOr<int> event() { return internal::EventOf(seats_); }
-
-  // The same, of the event: asks that it becomes readable once n items are there, or
-  // the other side ends. What is so already is the result, and the event may not tell
-  // of it; only after kArmed wait for it. REQUIRES: event() succeeded; n <= capacity().
-  RingWait arm(size_t n = 1) {
-    release();
-    const internal::RingWaited armed = internal::Arm(cursor_, seats_, n);
-    cursor_ = armed.cursor;
-    return armed.result;
-  }
-
-  // Whether the other side's process has ended (shared_ring.h): a system call. What it
-  // handed over before is still there.
-  bool peer_gone() const { return internal::PeerGone(seats_); }
-
-  // Says that nobody takes items any more, and wakes the writer. A reader that comes
-  // later opens the ring again.
-  void close() {
-    cursor_.Close();
-    internal::WakeAtEnd(cursor_, seats_);
-  }
-
-  // Whether the writer has closed. What it published before can still be taken: the
-  // end is closed(), and after that an empty ring.
-  bool closed() const { return cursor_.closed(); }
 
   // Whether no item is there. Looks at the writer's position only if none is known.
   bool empty() { return cursor_.AvailableFor(1) == 0; }
@@ -268,15 +220,10 @@ class RingReader {
     return cursor_.known();
   }
 
-  size_t capacity() const { return cursor_.capacity(); }
-
-  // OK, or DataLoss: see "Errors".
-  absl::Status status() const { return internal::StatusOf(cursor_); }
-
  private:
   // Whether an item is there. Who has just learnt of more fetches the first of them:
   // a reader at the writer's heels makes too short a run for the processor to see.
-  bool HasOne() {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE bool HasOne() {
     if (ABSL_PREDICT_TRUE(cursor_.known() > 0)) return true;
     const uint64_t found_bytes = std::min<uint64_t>(
         cursor_.AvailableFor(1) * sizeof(T), internal::kAheadBytes);
@@ -284,7 +231,7 @@ class RingReader {
     return found_bytes > 0;
   }
 
-  void FetchAhead() const {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void FetchAhead() const {
     if (place_.EntersLine(sizeof(T)) &&
         cursor_.known() * sizeof(T) > internal::kAheadBytes) {
       internal::FetchToRead(place_.here() + internal::kAheadBytes, sizeof(T));
@@ -307,12 +254,7 @@ class RingReader {
     });
   }
 
-  internal::RingClaim claim_;  // First: what follows is read under it.
-  RingCursor<> cursor_;
-  internal::RingPlace place_;  // Where the oldest item is.
-  internal::RingSeats seats_;
-  std::byte* scratch_;  // Canonical build: for spans that wrap.
-  bool owns_lines_;     // A copy: the option is the ring's.
+  bool owns_lines_;  // A copy: the option is the ring's.
 };
 
 }  // namespace doppel

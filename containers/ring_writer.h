@@ -6,6 +6,9 @@
 //   stage(2)      two of them are done, and not yet seen   │ or at once: commit(n),
 //   publish()     the reader sees all that was staged      ┘ try_push, push
 //
+// Waiting for free slots, the event and closing are RingHandle's
+// (internal/ring_handle.h).
+//
 // Invariants:
 //   1. Items come out in the order in which they went in, each once.
 //   2. Every operation but wait is wait-free: it loads at most two shared words,
@@ -19,7 +22,8 @@
 //   5. What was staged and not published is gone with the handle.
 //
 // A handle holds the cursors, so that the compiler keeps them in registers: keep it in
-// a local variable of the thread that uses it.
+// a local variable of the thread that uses it. What each item needs is inlined whole,
+// because a handle whose address is passed to a function lives in memory.
 //
 // Spans. Items that are trivially copyable are written in place, over the wrap too.
 // Other items are built by emplace. In the canonical build (internal/mirror.h) a span
@@ -55,36 +59,24 @@
 #include "absl/base/macros.h"
 #include "absl/base/optimization.h"
 #include "absl/cleanup/cleanup.h"
-#include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/prefetch.h"
 #include "doppel/containers/internal/ring_end.h"
+#include "doppel/containers/internal/ring_handle.h"
 #include "doppel/containers/internal/ring_place.h"
-#include "doppel/containers/internal/ring_wake.h"
-#include "doppel/containers/ring_protocol.h"
-#include "doppel/containers/ring_wait.h"
 
 namespace doppel {
 
 // Moved, not copied. A handle that was moved from may be destroyed or assigned to.
 template <class T = std::byte>
-class RingWriter {
+class RingWriter : public internal::RingHandle {
   // Whether items may be copied as bytes, and so spans may wrap.
   static constexpr bool kBytes = std::is_trivially_copyable_v<T>;
   static constexpr bool kMirrored = kBytes && internal::Mirror::kMaxViews == 2;
 
  public:
   // Rings make handles. REQUIRES: no other of this side lives.
-  explicit RingWriter(const internal::RingEnd& end)
-      : claim_(end.seats.mine),
-        cursor_(end.watch),
-        place_(internal::PlaceOf(end, cursor_.position())),
-        seats_(end.seats),
-        scratch_(end.scratch) {
-    cursor_.Open();
-  }
-
+  explicit RingWriter(const internal::RingEnd& end) : RingHandle(end) {}
   RingWriter(RingWriter&&) noexcept = default;
   RingWriter& operator=(RingWriter&&) noexcept = default;
   // Inlined on every path, as RingClaim's is.
@@ -92,17 +84,19 @@ class RingWriter {
 
   // Appends one item; false if the ring is full, and then the argument is as it
   // was. The reader sees the item at once.
-  bool try_push(const T& item) requires std::copy_constructible<T> {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE bool try_push(
+      const T& item) requires std::copy_constructible<T> {
     return emplace(item);
   }
-  bool try_push(T&& item) requires std::move_constructible<T> {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE bool try_push(
+      T&& item) requires std::move_constructible<T> {
     return emplace(std::move(item));
   }
 
   // Builds one item in its slot; false if the ring is full.
   template <class... Args>
-  requires std::constructible_from<T, Args...>
-  bool emplace(Args&&... args) {
+  requires std::constructible_from<T, Args...> ABSL_ATTRIBUTE_ALWAYS_INLINE bool
+  emplace(Args&&... args) {
     if (ABSL_PREDICT_FALSE(cursor_.AvailableFor(1) == 0)) return false;
     std::construct_at(reinterpret_cast<T*>(place_.here()),
                       std::forward<Args>(args)...);
@@ -118,7 +112,8 @@ class RingWriter {
   // Appends as many of `items` as there is room for, from the front, and says how
   // many. They are published together. If a copy throws, the items before it are
   // in the ring.
-  size_t push(std::span<const T> items) requires std::copy_constructible<T> {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE size_t
+  push(std::span<const T> items) requires std::copy_constructible<T> {
     const size_t n =
         std::min<uint64_t>(items.size(), cursor_.AvailableFor(items.size()));
     if (n == 0) return 0;
@@ -139,7 +134,7 @@ class RingWriter {
   // empty span if fewer than n are free; more than capacity() never are. The span is
   // valid until the next call of stage, commit or reserve. What is not staged is
   // forgotten.
-  std::span<T> reserve(size_t n) requires kBytes {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE std::span<T> reserve(size_t n) requires kBytes {
     if (ABSL_PREDICT_FALSE(cursor_.AvailableFor(n) < n)) return {};
     std::byte* begin = place_.here();
     if constexpr (!kMirrored) {
@@ -151,7 +146,7 @@ class RingWriter {
 
   // The first n slots of the last reservation are done; the reader sees them after
   // the next publish. REQUIRES: n <= what was reserved.
-  void stage(size_t n) requires kBytes {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void stage(size_t n) requires kBytes {
     ABSL_HARDENING_ASSERT(n <= cursor_.known());
     if constexpr (!kMirrored) {
       if (std::exchange(in_scratch_, false)) {
@@ -163,56 +158,13 @@ class RingWriter {
   }
 
   // Hands all that is staged to the reader, at once.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE void publish() {
-    if (ABSL_PREDICT_FALSE(cursor_.Publish())) {
-      internal::WakeOther(cursor_, seats_);
-    }
-  }
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void publish() { Publish(); }
 
   // Stages the first n slots of the last reservation, and publishes.
-  void commit(size_t n) requires kBytes {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void commit(size_t n) requires kBytes {
     stage(n);
     publish();
   }
-
-  // Waits until n slots are free. What is staged is published first, or both sides could
-  // wait for each other. REQUIRES: n <= capacity().
-  RingWait wait(size_t n = 1, const RingWaitOptions& options = {}) {
-    publish();
-    const internal::RingWaited waited =
-        internal::WaitFor(cursor_, seats_, n, options);
-    cursor_ = waited.cursor;
-    return waited.result;
-  }
-
-  // A descriptor for epoll(7) and its like, which the ring owns. It polls as readable
-  // once what arm() asked for has come about. Do not read from it.
-  // Fails with what eventfd(2) and membarrier(2) report.
-  absl::StatusOr<int> event() { return internal::EventOf(seats_); }
-
-  // The same, of the event: asks that it becomes readable once n slots are free, or
-  // the other side ends. What is so already is the result, and the event may not tell
-  // of it; only after kArmed wait for it. REQUIRES: event() succeeded; n <= capacity().
-  RingWait arm(size_t n = 1) {
-    publish();
-    const internal::RingWaited armed = internal::Arm(cursor_, seats_, n);
-    cursor_ = armed.cursor;
-    return armed.result;
-  }
-
-  // Whether the other side's process has ended (shared_ring.h): a system call. What it
-  // handed over before is still there.
-  bool peer_gone() const { return internal::PeerGone(seats_); }
-
-  // Says that nothing more comes, and wakes the reader, which still gets the rest.
-  // A writer that comes later opens the ring again.
-  void close() {
-    cursor_.Close();
-    internal::WakeAtEnd(cursor_, seats_);
-  }
-
-  // Whether the reader has closed: nobody will take what is pushed.
-  bool closed() const { return cursor_.closed(); }
 
   // Free slots now; the reader may add to them at any time.
   size_t free() {
@@ -220,20 +172,15 @@ class RingWriter {
     return cursor_.known();
   }
 
-  size_t capacity() const { return cursor_.capacity(); }
-
-  // OK, or DataLoss: see "Errors".
-  absl::Status status() const { return internal::StatusOf(cursor_); }
-
  private:
   // Goes on by n items, which are built.
-  void Pass(size_t n) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void Pass(size_t n) {
     place_.Advance(n * sizeof(T));
     cursor_.Stage(n);
   }
 
   // Copies n items to the next slots. REQUIRES: they are free.
-  void CopyIn(const std::byte* from, size_t n) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void CopyIn(const std::byte* from, size_t n) {
     place_.ForEachRun(n * sizeof(T), [&](std::byte* to, size_t bytes) {
       std::memcpy(to, from, bytes);
       from += bytes;
@@ -241,11 +188,6 @@ class RingWriter {
     Pass(n);
   }
 
-  internal::RingClaim claim_;  // First: what follows is read under it.
-  RingCursor<> cursor_;
-  internal::RingPlace place_;  // Where the next item goes.
-  internal::RingSeats seats_;
-  std::byte* scratch_;       // Canonical build: for spans that wrap.
   bool in_scratch_ = false;  // Whether the last reservation is in scratch_.
 };
 

@@ -14,7 +14,8 @@
 //   1. Each subject is used as its documentation shows it at its best: a ring with
 //      spans is written and read in place, others through the copies they ask for.
 //   2. A receiver of messages touches each cache line of each (Digest).
-//   3. Functions return 0 or false for "not now"; they never wait, but for those of
+//   3. Push and Pop are no calls, for any subject: what is compared is the rings.
+//   4. Functions return 0 or false for "not now"; they never wait, but for those of
 //      descriptors, which block (kBlocks).
 //
 // Thread safety: one thread a side.
@@ -103,7 +104,9 @@ class DoppelItems {
 
   struct Writer {
     Ring::Writer ring;
-    bool Push(uint64_t item) { return ring.try_push(item); }
+    ABSL_ATTRIBUTE_ALWAYS_INLINE bool Push(uint64_t item) {
+      return ring.try_push(item);
+    }
     size_t Fill(uint64_t first) {
       const std::span<uint64_t> slots = ring.reserve(kBatch);
       if (slots.empty()) return 0;
@@ -114,7 +117,9 @@ class DoppelItems {
   };
   struct Reader {
     Ring::Reader ring;
-    bool Pop(uint64_t& item) { return ring.try_pop(item); }
+    ABSL_ATTRIBUTE_ALWAYS_INLINE bool Pop(uint64_t& item) {
+      return ring.try_pop(item);
+    }
     size_t Drain(uint64_t& sum) {
       auto items = ring.peek();
       items = items.first(std::min(items.size(), kBatch));
@@ -265,7 +270,9 @@ class BoostItems {
 
   struct Writer {
     Queue* queue;
-    bool Push(uint64_t item) { return queue->push(item); }
+    ABSL_ATTRIBUTE_ALWAYS_INLINE bool Push(uint64_t item) {
+      return queue->push(item);
+    }
     size_t Fill(uint64_t first) {
       std::array<uint64_t, kBatch> items;
       std::iota(items.begin(), items.end(), first);
@@ -274,7 +281,9 @@ class BoostItems {
   };
   struct Reader {
     Queue* queue;
-    bool Pop(uint64_t& item) { return queue->pop(item); }
+    ABSL_ATTRIBUTE_ALWAYS_INLINE bool Pop(uint64_t& item) {
+      return queue->pop(item);
+    }
     size_t Drain(uint64_t& sum) {
       std::array<uint64_t, kBatch> items;
       const size_t n = queue->pop(items.data(), items.size());
@@ -350,7 +359,9 @@ class IndexItems {
 
   struct Writer {
     Ring* ring;
-    bool Push(uint64_t item) { return ring->Push(item); }
+    ABSL_ATTRIBUTE_ALWAYS_INLINE bool Push(uint64_t item) {
+      return ring->Push(item);
+    }
     size_t Fill(uint64_t first) {
       std::array<uint64_t, kBatch> items;
       std::iota(items.begin(), items.end(), first);
@@ -359,7 +370,9 @@ class IndexItems {
   };
   struct Reader {
     Ring* ring;
-    bool Pop(uint64_t& item) { return ring->Pop(item); }
+    ABSL_ATTRIBUTE_ALWAYS_INLINE bool Pop(uint64_t& item) {
+      return ring->Pop(item);
+    }
     size_t Drain(uint64_t& sum) {
       std::array<uint64_t, kBatch> items;
       const size_t n = ring->PopSome(items);
@@ -440,7 +453,9 @@ class Channel {
     ~Writer() {
       if (fd_ >= 0) close(fd_);
     }
-    bool Push(uint64_t item) { return write(fd_, &item, sizeof(item)) > 0; }
+    ABSL_ATTRIBUTE_ALWAYS_INLINE bool Push(uint64_t item) {
+      return write(fd_, &item, sizeof(item)) > 0;
+    }
     size_t Fill(uint64_t first) {
       std::array<uint64_t, kBatch> items;
       std::iota(items.begin(), items.end(), first);
@@ -477,7 +492,7 @@ class Channel {
     ~Reader() {
       if (fd_ >= 0) close(fd_);
     }
-    bool Pop(uint64_t& item) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE bool Pop(uint64_t& item) {
       return ReadAll(std::as_writable_bytes(std::span(&item, 1)));
     }
     size_t Drain(uint64_t& sum) {

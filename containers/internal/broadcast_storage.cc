@@ -83,11 +83,12 @@ absl::StatusOr<std::pair<BroadcastHold, RingEnd>> BroadcastStorage::Join() {
   }
   seat->watch.emplace(RingWatch<>::Reader(seat->side, &writer, capacity_items,
                                           PacingOf(*this)));
-  JoinBroadcast(*seat->side, writer);
   // Nobody is at the other end of the reader's wishes: it has no way to wait.
+  seat->ring_seat.watch = &*seat->watch;
+  seat->ring_seat.other = &writer_seat;
+  JoinBroadcast(*seat->side, writer);
   const RingEnd end = {
-      .watch = &*seat->watch,
-      .seats = {.mine = &seat->ring_seat, .theirs = &writer_seat},
+      .seat = &seat->ring_seat,
       .data = mirror.data(),
       .scratch = seat->scratch.data(),
       .lap_bytes = lap_bytes,

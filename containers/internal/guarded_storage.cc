@@ -262,10 +262,8 @@ absl::StatusOr<RingEnd> GuardedStorage::End() const {
         "the ring belongs to the process that made or attached it");
   }
   RingEnd end;
-  end.watch = &*seats_->watch;
-  end.seats = {.mine = &seats_->mine,
-               .theirs = &seats_->theirs,
-               .link_fd = &seats_->link_fd};
+  seats_->mine.watch = &*seats_->watch;
+  end.seat = &seats_->mine;
   end.data = items_.data();
   end.scratch = scratch_.data();
   end.lap_bytes =
@@ -282,7 +280,7 @@ RingStatistics GuardedStorage::Statistics() const {
 }
 
 bool GuardedStorage::PeerGone() const {
-  return internal::PeerGone({.link_fd = &seats_->link_fd});
+  return internal::PeerGone(seats_->mine);
 }
 
 }  // namespace doppel::internal

@@ -57,10 +57,10 @@ struct GuardedSeats {
   GuardedSeats(const GuardedSeats&) = delete;
   GuardedSeats& operator=(const GuardedSeats&) = delete;
 
-  RingSeat mine;
-  RingSeat theirs;  // Never taken here: the other process has it.
   std::atomic<int> link_fd{-1};
   std::optional<RingWatch<>> watch;  // None: no consumer yet.
+  RingSeat theirs;  // Never taken here: the other process has it.
+  RingSeat mine{.other = &theirs, .link_fd = &link_fd};
 };
 
 class GuardedStorage {

@@ -53,16 +53,13 @@ struct Trial {
   RingSide<> reader;
   RingWatch<> writer_watch = RingWatch<>::Writer(&writer, &reader, kLapBytes);
   RingWatch<> reader_watch = RingWatch<>::Reader(&reader, &writer, kLapBytes);
-  RingSeat writer_seat;
-  RingSeat reader_seat;
+  RingSeat writer_seat{.watch = &writer_watch, .other = &reader_seat};
+  RingSeat reader_seat{.watch = &reader_watch, .other = &writer_seat};
   std::atomic<bool> stop{false};
   alignas(4096) std::byte data[kLapBytes] = {};
 
-  RingEnd End(RingWatch<>* watch, bool owns_lines) {
-    const bool writes = watch == &writer_watch;
-    return {.watch = watch,
-            .seats = {.mine = writes ? &writer_seat : &reader_seat,
-                      .theirs = writes ? &reader_seat : &writer_seat},
+  RingEnd End(RingSeat* seat, bool owns_lines) {
+    return {.seat = seat,
             .data = data,
             .lap_bytes = kLapBytes,
             .item_bytes = 1,
@@ -71,7 +68,7 @@ struct Trial {
 };
 
 void TakePieces(Trial& trial, bool owns_lines) {
-  RingReader<> reader(trial.End(&trial.reader_watch, owns_lines));
+  RingReader<> reader(trial.End(&trial.reader_seat, owns_lines));
   uint64_t sum = 0;
   while (!trial.stop.load(std::memory_order_relaxed)) {
     if (reader.known(Trial::kPieceBytes) < Trial::kPieceBytes) {
@@ -93,7 +90,7 @@ void TakePieces(Trial& trial, bool owns_lines) {
 
 // Nothing once `limit` has passed.
 absl::Duration PassPieces(Trial& trial, absl::Time limit) {
-  RingWriter<> writer(trial.End(&trial.writer_watch, false));
+  RingWriter<> writer(trial.End(&trial.writer_seat, false));
   const absl::Time begin = absl::Now();
   for (uint64_t i = 0; i < Trial::kPieces;) {
     const std::span<std::byte> piece = writer.reserve(Trial::kPieceBytes);

@@ -3,9 +3,9 @@
 // What a handle of one side of a ring is made from, whichever ring it is and wherever
 // its words and items are.
 //
-//   RingEnd ── watch ──▶ RingWatch ──▶ RingSide, one of them perhaps of another process
-//           ── seats ──▶ RingSeat, RingSeat, of this process
-//           ── data ──▶ the items
+//   RingEnd ── data ──▶ the items
+//           ── seat ──▶ RingSeat ◀── other ──▶ RingSeat     of this process
+//                         └─ watch ─▶ RingWatch ──▶ RingSide   perhaps of another
 //
 // Invariants:
 //   1. Of each side there is one handle at a time: it holds the seat.
@@ -33,27 +33,25 @@
 
 namespace doppel::internal {
 
-// Who holds a side in this process, and how that side is woken.
+// One side of a ring as this process sees it. Outlives the handles.
 struct RingSeat {
-  std::atomic<bool> taken{false};
-  // The side may sleep on this (eventfd(2)); -1: it has none. Set once, by a handle of
-  // the side, before its first wish to be woken so.
-  std::atomic<int> event_fd{-1};
-};
-
-// What a handle of one side has of both. Outlives the handles.
-struct RingSeats {
-  RingSeat* mine = nullptr;
-  RingSeat* theirs = nullptr;
+  RingWatch<>* watch = nullptr;
+  RingSeat* other = nullptr;  // The other side's.
   // A ring between processes: the end of a socket whose other end the peer has. It
   // wakes the peer, is what to sleep on, and hangs up when the peer's process ends.
   // Null: both sides are in this process. Holds -1: there is no peer to wake so.
   const std::atomic<int>* link_fd = nullptr;
+  std::atomic<bool> taken{
+      false};  // Whether this process has a handle of the side.
+  // The side may sleep on this (eventfd(2)); -1: it has none. Set once, by a handle of
+  // the side, before its first wish to be woken so.
+  std::atomic<int> event_fd{-1};
+
+  ~RingSeat();  // Closes the event.
 };
 
 struct RingEnd {
-  RingWatch<>* watch = nullptr;
-  RingSeats seats = {};
+  RingSeat* seat = nullptr;
   std::byte* data = nullptr;
   std::byte* scratch = nullptr;  // Canonical build: for spans that wrap.
   uint64_t lap_bytes = 0;
@@ -61,32 +59,36 @@ struct RingEnd {
   bool owns_lines = false;
 };
 
-// Holds a seat for its life.
+// Taken by whoever holds nothing. Nobody loads it.
+inline constinit std::atomic<bool> g_nothing_taken{false};
+
+// Holds a seat for its life. Its end is one store, without a branch: less than a call,
+// so that compilers inline it on every path, unwinding too, and in the destructors of
+// whatever a handle is a member of. A handle whose address is passed to a function
+// lives in memory, and all its cursors with it.
 class RingClaim {
  public:
-  explicit RingClaim(RingSeat* seat) : seat_(seat) {
+  explicit RingClaim(std::atomic<bool>& taken) : taken_(&taken) {
     [[maybe_unused]] const bool was_taken =
-        seat->taken.exchange(true, std::memory_order_acquire);
+        taken.exchange(true, std::memory_order_acquire);
     ABSL_HARDENING_ASSERT(!was_taken && "one handle of each side at a time");
   }
   RingClaim(RingClaim&& other) noexcept
-      : seat_(std::exchange(other.seat_, nullptr)) {}
+      : taken_(std::exchange(other.taken_, &g_nothing_taken)) {}
   RingClaim& operator=(RingClaim&& other) noexcept {
     if (this == &other) return *this;
     Leave();
-    seat_ = std::exchange(other.seat_, nullptr);
+    taken_ = std::exchange(other.taken_, &g_nothing_taken);
     return *this;
   }
   ABSL_ATTRIBUTE_ALWAYS_INLINE ~RingClaim() { Leave(); }
 
  private:
-  // Inlined on every path, unwinding too: a handle whose address is passed to a
-  // function lives in memory, and all its cursors with it.
   ABSL_ATTRIBUTE_ALWAYS_INLINE void Leave() {
-    if (seat_ != nullptr) seat_->taken.store(false, std::memory_order_release);
+    taken_->store(false, std::memory_order_release);
   }
 
-  RingSeat* seat_;  // Null: moved from.
+  std::atomic<bool>* taken_;
 };
 
 // Where the item of a position stands.

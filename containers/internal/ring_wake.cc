@@ -26,31 +26,31 @@ constexpr int kLooksPerClock = 32;
 constexpr absl::Duration kSpinRound = absl::Milliseconds(1);
 
 // The link to the other process, or -1.
-int LinkOf(RingSeats seats) {
-  return seats.link_fd == nullptr
+int LinkOf(const RingSeat& seat) {
+  return seat.link_fd == nullptr
              ? -1
-             : seats.link_fd->load(std::memory_order_acquire);
+             : seat.link_fd->load(std::memory_order_acquire);
 }
 
-sys::FutexScope ScopeOf(RingSeats seats) {
-  return seats.link_fd == nullptr ? sys::FutexScope::kProcess
-                                  : sys::FutexScope::kMachine;
+sys::FutexScope ScopeOf(const RingSeat& seat) {
+  return seat.link_fd == nullptr ? sys::FutexScope::kProcess
+                                 : sys::FutexScope::kMachine;
 }
 
-// Whether the other side sleeps and wakes through the link. A side that this process
+// Whether the two sides wake each other through the link. A side that this process
 // holds has the same end of it.
-bool IsLinked(RingSeats seats) {
-  return LinkOf(seats) >= 0 &&
-         !seats.theirs->taken.load(std::memory_order_relaxed);
+bool IsLinked(const RingSeat& seat) {
+  return LinkOf(seat) >= 0 &&
+         !seat.other->taken.load(std::memory_order_relaxed);
 }
 
 // The fence of who waits. Whether the other side takes part in it.
-bool Fence(const RingCursor<>& cursor, RingSeats seats) {
-  if (seats.link_fd != nullptr &&
+bool Fence(const RingCursor<>& cursor, const RingSeat& seat) {
+  if (seat.link_fd != nullptr &&
       cursor.theirs()->fenced.load(std::memory_order_relaxed) == 0) {
     return false;
   }
-  return sys::Barrier(ScopeOf(seats)).ok();
+  return sys::Barrier(ScopeOf(seat)).ok();
 }
 
 // Looks again and again. Whether `wanted` became available.
@@ -66,13 +66,13 @@ bool Spin(RingCursor<>& cursor, uint64_t wanted, absl::Time until) {
 }
 
 // Sleeps once, on the link or else on the other's signal. Whether its process ended.
-bool Sleep(const RingCursor<>& cursor, RingSeats seats, WakeBy by,
+bool Sleep(const RingCursor<>& cursor, const RingSeat& seat, WakeBy by,
            uint32_t signal, absl::Time deadline) {
   if (by == WakeBy::kFutex) {
-    sys::FutexWait(cursor.theirs()->signal, signal, deadline, ScopeOf(seats));
+    sys::FutexWait(cursor.theirs()->signal, signal, deadline, ScopeOf(seat));
     return false;
   }
-  const int link = LinkOf(seats);
+  const int link = LinkOf(seat);
   const sys::Polled polled = sys::Poll(link, deadline);
   if (polled.readable) sys::ClearSocket(link);
   return polled.hung_up;
@@ -84,14 +84,14 @@ RingWait EndOf(const RingCursor<>& cursor) {
 }
 
 // Sleeps until it is ready or over.
-RingWait SleepFor(RingCursor<>& cursor, RingSeats seats, uint64_t wanted,
+RingWait SleepFor(RingCursor<>& cursor, const RingSeat& seat, uint64_t wanted,
                   absl::Time deadline, bool peer_gone) {
-  const WakeBy by = IsLinked(seats) ? WakeBy::kEvent : WakeBy::kFutex;
+  const WakeBy by = IsLinked(seat) ? WakeBy::kEvent : WakeBy::kFutex;
   for (;;) {
     uint32_t signal = 0;
     bool fenced = false;
     switch (cursor.BeforeSleep(wanted, by, signal,
-                               [&] { fenced = Fence(cursor, seats); })) {
+                               [&] { fenced = Fence(cursor, seat); })) {
       case Next::kGoOn:
         return RingWait::kReady;
       case Next::kEnd:
@@ -106,34 +106,39 @@ RingWait SleepFor(RingCursor<>& cursor, RingSeats seats, uint64_t wanted,
     }
     const absl::Time at_most =
         fenced ? absl::InfiniteFuture() : absl::Now() + kBlindSleep;
-    peer_gone = Sleep(cursor, seats, by, signal, std::min(deadline, at_most));
+    peer_gone = Sleep(cursor, seat, by, signal, std::min(deadline, at_most));
   }
 }
 
 }  // namespace
 
-void WakeOther(RingCursor<> cursor, RingSeats seats) noexcept {
-  cursor.ChangeSignal();
-  if (cursor.theirs()->wake_by.load(std::memory_order_relaxed) !=
+RingSeat::~RingSeat() {
+  const int event = event_fd.load(std::memory_order_acquire);
+  if (event >= 0) sys::Close(event);
+}
+
+void WakeOther(RingSeat& seat) noexcept {
+  seat.watch->ChangeSignal();
+  if (seat.watch->theirs()->wake_by.load(std::memory_order_relaxed) !=
       WakeBy::kEvent) {
-    sys::FutexWake(cursor.mine()->signal, ScopeOf(seats));
-  } else if (IsLinked(seats)) {
-    sys::SignalSocket(LinkOf(seats));
+    sys::FutexWake(seat.watch->mine()->signal, ScopeOf(seat));
+  } else if (IsLinked(seat)) {
+    sys::SignalSocket(LinkOf(seat));
   } else {
-    const int event = seats.theirs->event_fd.load(std::memory_order_acquire);
+    const int event = seat.other->event_fd.load(std::memory_order_acquire);
     if (event >= 0) sys::SignalEvent(event);
   }
 }
 
-void WakeAtEnd(RingCursor<> cursor, RingSeats seats) noexcept {
-  cursor.ChangeSignal();
-  sys::FutexWake(cursor.mine()->signal, ScopeOf(seats));
-  if (IsLinked(seats)) sys::SignalSocket(LinkOf(seats));
-  const int event = seats.theirs->event_fd.load(std::memory_order_acquire);
+void WakeAtEnd(RingSeat& seat) noexcept {
+  seat.watch->ChangeSignal();
+  sys::FutexWake(seat.watch->mine()->signal, ScopeOf(seat));
+  if (IsLinked(seat)) sys::SignalSocket(LinkOf(seat));
+  const int event = seat.other->event_fd.load(std::memory_order_acquire);
   if (event >= 0) sys::SignalEvent(event);
 }
 
-RingWaited WaitFor(RingCursor<> cursor, RingSeats seats, uint64_t wanted,
+RingWaited WaitFor(RingCursor<> cursor, RingSeat& seat, uint64_t wanted,
                    const RingWaitOptions& options) {
   ABSL_HARDENING_ASSERT(wanted <= cursor.capacity());
   if (cursor.AvailableFor(wanted) >= wanted) {
@@ -148,47 +153,45 @@ RingWaited WaitFor(RingCursor<> cursor, RingSeats seats, uint64_t wanted,
     }
     if (cursor.closed() || cursor.lied()) break;
     // Who spins for longer than a sleep would take has time for a system call.
-    if (options.spin > kSpinRound) peer_gone = PeerGone(seats);
+    if (options.spin > kSpinRound) peer_gone = PeerGone(seat);
   }
   const RingWait result =
-      SleepFor(cursor, seats, wanted, options.deadline, peer_gone);
+      SleepFor(cursor, seat, wanted, options.deadline, peer_gone);
   return {.cursor = cursor, .result = result};
 }
 
-absl::StatusOr<int> EventOf(RingSeats seats) {
-  if (absl::Status fence = sys::Barrier(ScopeOf(seats)); !fence.ok()) {
+absl::StatusOr<int> EventOf(RingSeat& seat) {
+  if (absl::Status fence = sys::Barrier(ScopeOf(seat)); !fence.ok()) {
     return fence;
   }
-  if (seats.link_fd != nullptr) {
-    const int link = LinkOf(seats);
-    if (link >= 0) return link;
+  if (IsLinked(seat)) return LinkOf(seat);
+  if (seat.link_fd != nullptr &&
+      !seat.other->taken.load(std::memory_order_relaxed)) {
     return absl::FailedPreconditionError(
         "the ring has no link to another process, so that nothing could be "
         "polled: attach the peer by an invitation");
   }
-  int event = seats.mine->event_fd.load(std::memory_order_relaxed);
+  int event = seat.event_fd.load(std::memory_order_relaxed);
   if (event >= 0) return event;
   absl::StatusOr<int> created = sys::EventFd();
   if (!created.ok()) return created.status();
-  seats.mine->event_fd.store(*created, std::memory_order_release);
+  seat.event_fd.store(*created, std::memory_order_release);
   return *created;
 }
 
-RingWaited Arm(RingCursor<> cursor, RingSeats seats, uint64_t wanted) {
+RingWaited Arm(RingCursor<> cursor, RingSeat& seat, uint64_t wanted) {
   ABSL_HARDENING_ASSERT(wanted <= cursor.capacity());
-  if (seats.link_fd != nullptr) {
-    sys::ClearSocket(LinkOf(seats));
-  } else {
-    const int event = seats.mine->event_fd.load(std::memory_order_relaxed);
-    ABSL_HARDENING_ASSERT(event >= 0 && "ask for the event first");
-    sys::ClearEvent(event);
-  }
+  const int link = LinkOf(seat);
+  const int event = seat.event_fd.load(std::memory_order_relaxed);
+  ABSL_HARDENING_ASSERT((link >= 0 || event >= 0) && "ask for the event first");
+  if (link >= 0) sys::ClearSocket(link);
+  if (event >= 0) sys::ClearEvent(event);
   // Before the look, which then finds all that was handed over until the end.
-  const bool peer_gone = PeerGone(seats);
+  const bool peer_gone = PeerGone(seat);
   uint32_t signal = 0;
   RingWait result = RingWait::kArmed;
   switch (cursor.BeforeSleep(wanted, WakeBy::kEvent, signal,
-                             [&] { Fence(cursor, seats); })) {
+                             [&] { Fence(cursor, seat); })) {
     case Next::kGoOn:
       result = RingWait::kReady;
       break;
@@ -202,8 +205,8 @@ RingWaited Arm(RingCursor<> cursor, RingSeats seats, uint64_t wanted) {
   return {.cursor = cursor, .result = result};
 }
 
-bool PeerGone(RingSeats seats) {
-  const int link = LinkOf(seats);
+bool PeerGone(const RingSeat& seat) {
+  const int link = LinkOf(seat);
   return link >= 0 && sys::Poll(link, absl::InfinitePast()).hung_up;
 }
 

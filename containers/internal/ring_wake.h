@@ -25,7 +25,7 @@
 // Errors: those of RingWait.
 //
 // Example:
-//   if (cursor.Publish()) WakeOther(cursor, seats);
+//   if (cursor.Publish()) WakeOther(seat);
 
 #ifndef DOPPEL_CONTAINERS_INTERNAL_RING_WAKE_H_
 #define DOPPEL_CONTAINERS_INTERNAL_RING_WAKE_H_
@@ -45,11 +45,10 @@ namespace doppel::internal {
 inline constexpr absl::Duration kBlindSleep = absl::Milliseconds(1);
 
 // Wakes the other side, whose wish has been fulfilled.
-ABSL_ATTRIBUTE_COLD void WakeOther(RingCursor<> cursor,
-                                   RingSeats seats) noexcept;
+void WakeOther(RingSeat& seat) noexcept;
 
-// Wakes the other side, however it sleeps: this one has closed.
-void WakeAtEnd(RingCursor<> cursor, RingSeats seats) noexcept;
+// The same, however the other side sleeps: this one has closed.
+void WakeAtEnd(RingSeat& seat) noexcept;
 
 struct RingWaited {
   RingCursor<> cursor;  // Goes on from the argument.
@@ -57,21 +56,21 @@ struct RingWaited {
 };
 
 // Waits until `wanted` are available to the cursor.
-RingWaited WaitFor(RingCursor<> cursor, RingSeats seats, uint64_t wanted,
+RingWaited WaitFor(RingCursor<> cursor, RingSeat& seat, uint64_t wanted,
                    const RingWaitOptions& options);
 
 // The seat's event, made when it is asked for first; the link where there is one.
 // Fails with what eventfd(2) reports, and with what membarrier(2) does: without it a
 // wake could be lost, and who waits in poll(2) would not notice. FailedPrecondition
 // for a ring between processes that has no link.
-absl::StatusOr<int> EventOf(RingSeats seats);
+absl::StatusOr<int> EventOf(RingSeat& seat);
 
 // Makes the event poll as readable once `wanted` are available or the other side ends.
-// REQUIRES: EventOf(seats) succeeded.
-RingWaited Arm(RingCursor<> cursor, RingSeats seats, uint64_t wanted);
+// REQUIRES: EventOf(seat) succeeded.
+RingWaited Arm(RingCursor<> cursor, RingSeat& seat, uint64_t wanted);
 
 // Whether the link has hung up.
-bool PeerGone(RingSeats seats);
+bool PeerGone(const RingSeat& seat);
 
 // OK, or DataLoss for a cursor that was lied to.
 absl::Status StatusOf(RingCursor<> cursor);

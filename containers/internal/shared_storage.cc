@@ -215,11 +215,8 @@ RingEnd SharedStorage::End(SharedSide side) const {
   end.item_bytes = identity_.item_bytes;
   end.owns_lines = owns_lines_;
   const bool writes = side == SharedSide::kWriter;
-  end.watch = writes ? &seats_->writer_watch : &seats_->reader_watch;
+  end.seat = writes ? &seats_->writer_seat : &seats_->reader_seat;
   end.scratch = writes ? writer_scratch_.data() : reader_scratch_.data();
-  end.seats = {.mine = writes ? &seats_->writer_seat : &seats_->reader_seat,
-               .theirs = writes ? &seats_->reader_seat : &seats_->writer_seat,
-               .link_fd = &seats_->link_fd};
   return end;
 }
 
@@ -235,7 +232,7 @@ absl::StatusOr<RingInvitation> SharedStorage::Invite() {
 }
 
 bool SharedStorage::PeerGone() const {
-  return internal::PeerGone({.link_fd = &seats_->link_fd});
+  return internal::PeerGone(seats_->writer_seat);
 }
 
 uint64_t SharedStorage::Size() const {

@@ -29,25 +29,16 @@ RingEnd EndOf(const SpscStorage& storage) {
 
 }  // namespace
 
-SpscShared::~SpscShared() {
-  for (const RingSeat* seat : {&writer_seat, &reader_seat}) {
-    const int event = seat->event_fd.load(std::memory_order_acquire);
-    if (event >= 0) sys::Close(event);
-  }
-}
-
 RingEnd SpscStorage::WriterEnd() const {
   RingEnd end = EndOf(*this);
-  end.watch = &shared->writer_watch;
-  end.seats = {.mine = &shared->writer_seat, .theirs = &shared->reader_seat};
+  end.seat = &shared->writer_seat;
   end.scratch = writer_scratch.data();
   return end;
 }
 
 RingEnd SpscStorage::ReaderEnd() const {
   RingEnd end = EndOf(*this);
-  end.watch = &shared->reader_watch;
-  end.seats = {.mine = &shared->reader_seat, .theirs = &shared->writer_seat};
+  end.seat = &shared->reader_seat;
   end.scratch = reader_scratch.data();
   return end;
 }

@@ -4,7 +4,7 @@
 // words, and the numbers that follow from the item's size.
 //
 //   SpscStorage ── mirror ──▶ items, shown twice (once: internal/ring_place.h)
-//               ── shared ──▶ RingSide │ RingSide │ RingSeat │ RingSeat
+//               ── shared ──▶ RingSide │ RingSide, RingWatch and RingSeat of each
 //
 // Invariants:
 //   1. capacity_items * item_bytes <= lap_bytes <= mirror.size_bytes().
@@ -41,16 +41,17 @@ struct SpscShared {
             RingWatch<>::Writer(&writer, &reader, capacity_items, pacing)),
         reader_watch(
             RingWatch<>::Reader(&reader, &writer, capacity_items, pacing)) {}
-  ~SpscShared();  // Closes the seats' events.
   SpscShared(const SpscShared&) = delete;
   SpscShared& operator=(const SpscShared&) = delete;
 
   RingSide<> writer;
   RingSide<> reader;
-  alignas(kRingLineBytes) RingSeat writer_seat;
-  alignas(kRingLineBytes) RingSeat reader_seat;
   alignas(kRingLineBytes) RingWatch<> writer_watch;
   alignas(kRingLineBytes) RingWatch<> reader_watch;
+  alignas(kRingLineBytes) RingSeat writer_seat{.watch = &writer_watch,
+                                               .other = &reader_seat};
+  alignas(kRingLineBytes) RingSeat reader_seat{.watch = &reader_watch,
+                                               .other = &writer_seat};
 };
 
 struct SpscStorage {

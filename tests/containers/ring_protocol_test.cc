@@ -327,7 +327,7 @@ TEST(RingProtocol, ASignalThatChangesKeepsFromSleeping) {
   uint32_t before = 0;
   ASSERT_EQ(reader.BeforeSleep(1, WakeBy::kFutex, before, kNoFence),
             Next::kSleep);
-  writer.ChangeSignal();
+  sides.writer_watch.ChangeSignal();
   EXPECT_NE(sides.writer.signal.value, before);
 }
 

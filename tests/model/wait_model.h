@@ -104,9 +104,9 @@ struct WaitModel : Model<WaitModel<kPlan>, 2> {
         Slot(cursor)(RL_INFO) = ++writer.done;
         cursor.Stage(1);
       }
-      Hand(cursor, writer, reader);
+      Hand(cursor, watch, writer, reader);
     }
-    Finish(cursor, writer, reader);
+    Finish(cursor, watch, writer, reader);
   }
 
   void Read() {
@@ -122,13 +122,13 @@ struct WaitModel : Model<WaitModel<kPlan>, 2> {
         RL_ASSERT(Slot(cursor)(RL_INFO) == ++reader.done);
         cursor.Finish(1);
       }
-      Hand(cursor, reader, writer);
+      Hand(cursor, watch, reader, writer);
       if (goes_on) continue;
       // The writer ended before: nothing that it wrote may be missed.
       RL_ASSERT(kPlan.reopens || reader.done == writer.done);
       break;
     }
-    Finish(cursor, reader, writer);
+    Finish(cursor, watch, reader, writer);
   }
 
   // False if the other side has ended and there will never be enough.
@@ -152,10 +152,10 @@ struct WaitModel : Model<WaitModel<kPlan>, 2> {
     }
   }
 
-  static void Hand(Cursor& cursor, Side& mine, Side& theirs) {
+  static void Hand(Cursor& cursor, Watch& watch, Side& mine, Side& theirs) {
     if (!cursor.Publish()) return;
     const WakeBy by = cursor.theirs()->wake_by.load(std::memory_order_relaxed);
-    cursor.ChangeSignal();
+    watch.ChangeSignal();
     if (by == WakeBy::kEvent) {
       theirs.event.Signal();
     } else {
@@ -164,10 +164,10 @@ struct WaitModel : Model<WaitModel<kPlan>, 2> {
   }
 
   // How the other side waits is not known here: it is woken both ways.
-  static void Finish(Cursor& cursor, Side& mine, Side& theirs) {
+  static void Finish(Cursor& cursor, Watch& watch, Side& mine, Side& theirs) {
     if (!kPlan.closes) return;
     cursor.Close();
-    cursor.ChangeSignal();
+    watch.ChangeSignal();
     mine.futex.Wake();
     if (kPlan.events) theirs.event.Signal();
   }
