@@ -61,6 +61,7 @@
 #ifndef DOPPEL_CONTAINERS_RING_PROTOCOL_H_
 #define DOPPEL_CONTAINERS_RING_PROTOCOL_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 
@@ -115,8 +116,10 @@ class RingWatch {
     const uint64_t known = now - position;
     const uint64_t items = credit_ == 0 ? known : capacity_ - known;
     if (items > high_water_) {
-      high_water_ = items;
-      mine_->high_water.store(items, std::memory_order_relaxed);
+      // Another process may have had this side since the watch was made.
+      high_water_ =
+          std::max(items, mine_->high_water.load(std::memory_order_relaxed));
+      mine_->high_water.store(high_water_, std::memory_order_relaxed);
     }
     return now;
   }

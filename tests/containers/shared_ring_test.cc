@@ -503,5 +503,27 @@ TEST(SharedRingRegression, APeerThatLiesPoisonsTheHandle) {
   munmap(page, BasePageBytes());
 }
 
+// A side that passes from an attachment to one that was made before it kept the high
+// water of the older one's time.
+TEST(SharedRingRegression, HighWaterNeverFalls) {
+  Ring ring = MakeRing();
+  auto writer = ring.writer();
+  ASSERT_THAT(writer, IsOk());
+  {
+    Ring other = AttachHere(ring);
+    auto reader = other.reader();
+    ASSERT_THAT(reader, IsOk());
+    for (uint64_t i = 0; i < 10; ++i) ASSERT_TRUE(writer->try_push(i));
+    ASSERT_EQ(reader->peek(10).size(), 10);
+    reader->consume(10);
+  }
+  ASSERT_EQ(ring.statistics().high_water, 10);
+  auto reader = ring.reader();
+  ASSERT_THAT(reader, IsOk());
+  ASSERT_TRUE(writer->try_push(10));
+  EXPECT_EQ(reader->try_pop(), 10);
+  EXPECT_EQ(ring.statistics().high_water, 10);
+}
+
 }  // namespace
 }  // namespace doppel

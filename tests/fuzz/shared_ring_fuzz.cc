@@ -51,10 +51,6 @@ class SharedHost {
   // The link does not lead to a side of the same attachment.
   bool EventsWork() const { return writer_at_ != reader_at_; }
 
-  // An attachment that is given a side which another had meanwhile goes on from the
-  // high water of its own time.
-  bool KnowsHighWater() const { return knows_high_water_; }
-
   void MayAttach(int times) { attaches_ = times; }
 
   // Moves the rings, or drops an attachment: its sides are the other's from then on,
@@ -75,9 +71,6 @@ class SharedHost {
       if (how % 8 >= 4) reader_at_ = 1 - dropped_;
       record.read_at = nullptr;
     }
-    const bool passes_on = (drop.writer && writer_at_ != dropped_) ||
-                           (drop.reader && reader_at_ != dropped_);
-    if (passes_on) knows_high_water_ = false;
     // The survivor invites the new one: its event is another from then on.
     for (RingModel::Side* side :
          {&record.model.writer(), &record.model.reader()}) {
@@ -128,7 +121,6 @@ class SharedHost {
   int attaches_ = 0;    // How many this input has left.
   size_t dropped_ = 0;  // What Rearrange chose.
   bool is_left_ = false;
-  bool knows_high_water_ = true;
   uint64_t claims_ = 0;
 };
 

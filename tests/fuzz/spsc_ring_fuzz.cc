@@ -33,7 +33,6 @@ class SpscHost {
   RingWriter<T> writer() { return ring_.writer(); }
   RingReader<T> reader() { return ring_.reader(); }
   bool EventsWork() const { return true; }
-  bool KnowsHighWater() const { return true; }
 
   // Handles stay valid when the ring is moved.
   Drop Rearrange(Input&, RingRecord&) {
