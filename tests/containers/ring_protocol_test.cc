@@ -322,7 +322,6 @@ TEST(RingProtocol, TheEndComesAfterWhatWasPublished) {
 
 TEST(RingProtocol, ASignalThatChangesKeepsFromSleeping) {
   Sides<> sides(8);
-  auto writer = sides.WriterCursor();
   auto reader = sides.ReaderCursor();
   uint32_t before = 0;
   ASSERT_EQ(reader.BeforeSleep(1, WakeBy::kFutex, before, kNoFence),

@@ -340,6 +340,31 @@ TEST(SharedRing, TheLinkIsAnEventForPoll) {
   EXPECT_TRUE(Exited(child.Wait(), 0));
 }
 
+// The link leads to another process: whoever holds both sides is told all the same.
+TEST(SharedRing, WhoHoldsBothSidesHasEventsToo) {
+  Ring ring = MakeRing();
+  for (const bool linked : {false, true}) {
+    std::optional<RingInvitation> invitation;
+    if (linked) invitation.emplace(Invite(ring));
+    auto reader = ring.reader();
+    auto writer = ring.writer();
+    ASSERT_THAT(reader, IsOk());
+    ASSERT_THAT(writer, IsOk());
+    const absl::StatusOr<int> event = reader->event();
+    ASSERT_THAT(event, IsOk());
+    pollfd polled = {.fd = *event, .events = POLLIN, .revents = 0};
+    ASSERT_EQ(reader->arm(), RingWait::kArmed);
+    EXPECT_EQ(poll(&polled, 1, 0), 0);
+    ASSERT_TRUE(writer->try_push(1));
+    EXPECT_EQ(poll(&polled, 1, 0), 1) << linked;
+    EXPECT_EQ(reader->try_pop(), 1);
+    ASSERT_EQ(reader->arm(), RingWait::kArmed);
+    EXPECT_EQ(poll(&polled, 1, 0), 0) << "what was told is told once";
+    writer->close();
+    EXPECT_EQ(poll(&polled, 1, 0), 1) << linked;
+  }
+}
+
 TEST(SharedRing, GoesOverASocket) {
   std::array<int, 2> sockets = {-1, -1};
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets.data()), 0);
