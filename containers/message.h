@@ -32,8 +32,7 @@
 //      (kFull).
 //
 // Both are handles, as those of the ring are: keep them in local variables of the
-// thread that uses them. Functions are inlined whole, because a handle whose address is
-// passed to one lives in memory and not in registers.
+// thread that uses them.
 //
 // Thread safety: as the ring's handles. A payload may be read by other threads until
 //   it is released.
@@ -113,13 +112,13 @@ struct MessageReservation {
 };
 
 // Moved, not copied. A handle that was moved from may be destroyed or assigned to.
-class MessageWriter {
+class MessageWriter : private RingWriter<> {
  public:
   // REQUIRES: all that was ever written to the ring are messages.
   explicit MessageWriter(RingWriter<> ring)
-      : ring_(std::move(ring)),
+      : RingWriter<>(std::move(ring)),
         max_message_bytes_(static_cast<uint32_t>(
-            std::min<uint64_t>(ring_.capacity() - sizeof(MessageHeader),
+            std::min<uint64_t>(capacity() - sizeof(MessageHeader),
                                std::numeric_limits<uint32_t>::max()))) {}
   MessageWriter(MessageWriter&&) noexcept = default;
   MessageWriter& operator=(MessageWriter&&) noexcept = default;
@@ -140,7 +139,7 @@ class MessageWriter {
       return {.room = RingRoom::kTooBig, .payload = {}};
     }
     const std::span<std::byte> frame =
-        ring_.reserve(MessageFrameBytes(payload_bytes));
+        RingWriter<>::reserve(MessageFrameBytes(payload_bytes));
     if (ABSL_PREDICT_FALSE(frame.empty())) {
       return {.room = RingRoom::kFull, .payload = {}};
     }
@@ -158,12 +157,12 @@ class MessageWriter {
     const MessageHeader header = {.payload_bytes =
                                       static_cast<uint32_t>(payload_bytes)};
     std::memcpy(frame_, &header, sizeof(header));
-    ring_.stage(MessageFrameBytes(payload_bytes));
+    stage(MessageFrameBytes(payload_bytes));
     frame_ = nullptr;
   }
 
   // Hands all that is committed to the reader, at once.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE void publish() { ring_.publish(); }
+  using RingWriter<>::publish;
 
   // Forgets the reservation. What is committed stays.
   void abort() { frame_ = nullptr; }
@@ -191,11 +190,8 @@ class MessageWriter {
     ABSL_HARDENING_ASSERT(payload_bytes <= max_message_bytes_);
     abort();
     publish();
-    return ring_.wait(MessageFrameBytes(payload_bytes), options);
+    return RingWriter<>::wait(MessageFrameBytes(payload_bytes), options);
   }
-
-  // A descriptor for epoll(7) and its like, as RingWriter's.
-  absl::StatusOr<int> event() { return ring_.event(); }
 
   // Publishes, and asks that the event becomes readable once there is room for a
   // message, or the reader ends. Only after kArmed wait for it (RingWriter).
@@ -204,24 +200,17 @@ class MessageWriter {
     ABSL_HARDENING_ASSERT(payload_bytes <= max_message_bytes_);
     abort();
     publish();
-    return ring_.arm(MessageFrameBytes(payload_bytes));
+    return RingWriter<>::arm(MessageFrameBytes(payload_bytes));
   }
 
-  // Says that no message comes any more, and wakes the reader, which still gets those
-  // that are published.
-  void close() { ring_.close(); }
-
-  // Whether the reader's process has ended, as RingWriter's.
-  bool peer_gone() const { return ring_.peer_gone(); }
-
-  // Whether the reader has closed: nobody will take what is pushed.
-  bool closed() const { return ring_.closed(); }
-
-  // OK, or DataLoss: see "Errors".
-  absl::Status status() const { return ring_.status(); }
+  // As RingWriter's.
+  using RingWriter<>::close;
+  using RingWriter<>::closed;
+  using RingWriter<>::event;
+  using RingWriter<>::peer_gone;
+  using RingWriter<>::status;
 
  private:
-  RingWriter<> ring_;
   // 32 bits are enough, and by them compilers know that no frame's length overflows.
   uint32_t max_message_bytes_;
   std::byte* frame_ = nullptr;  // Of the reservation; null: there is none.
@@ -241,13 +230,13 @@ absl::Status StatusOf(BadFrame bad);
 }  // namespace internal
 
 // Moved, not copied. A handle that was moved from may be destroyed or assigned to.
-class MessageReader {
+class MessageReader : private RingReader<> {
  public:
   // A ring that does not stand at a multiple of 8 held something else than messages:
   // status() is DataLoss.
-  explicit MessageReader(RingReader<> ring) : ring_(std::move(ring)) {
+  explicit MessageReader(RingReader<> ring) : RingReader<>(std::move(ring)) {
     // Headers are loaded as one word.
-    const auto begin = reinterpret_cast<uintptr_t>(ring_.peek_at(0, 0).data());
+    const auto begin = reinterpret_cast<uintptr_t>(peek_at(0, 0).data());
     if (begin % sizeof(MessageHeader) != 0) bad_.emplace();
   }
   MessageReader(MessageReader&&) noexcept = default;
@@ -266,8 +255,7 @@ class MessageReader {
   // Hands the room of all that was shown back to the writer, at once.
   ABSL_ATTRIBUTE_ALWAYS_INLINE void release() {
     if (shown_bytes_ == 0) return;
-    ring_.finish(shown_bytes_);
-    ring_.release();
+    consume(shown_bytes_);
     shown_bytes_ = 0;
   }
 
@@ -295,11 +283,9 @@ class MessageReader {
   wait(const RingWaitOptions& options = {}) {
     if (Find()) return RingWait::kReady;
     if (bad_.has_value()) return RingWait::kDataLoss;
-    return AtEndOf(ring_.wait(shown_bytes_ + sizeof(MessageHeader), options));
+    return AtEndOf(
+        RingReader<>::wait(shown_bytes_ + sizeof(MessageHeader), options));
   }
-
-  // A descriptor for epoll(7) and its like, as RingReader's.
-  absl::StatusOr<int> event() { return ring_.event(); }
 
   // Asks that the event becomes readable once there is a message that was not shown
   // yet, or the writer ends. Only after kArmed wait for it (RingReader).
@@ -307,24 +293,25 @@ class MessageReader {
   ABSL_ATTRIBUTE_ALWAYS_INLINE RingWait arm() {
     if (Find()) return RingWait::kReady;
     if (bad_.has_value()) return RingWait::kDataLoss;
-    const RingWait result = ring_.arm(shown_bytes_ + sizeof(MessageHeader));
+    const RingWait result =
+        RingReader<>::arm(shown_bytes_ + sizeof(MessageHeader));
     return result == RingWait::kArmed ? result : AtEndOf(result);
   }
 
-  // Whether the writer's process has ended, as RingReader's. What it published before
-  // can still be taken.
-  bool peer_gone() const { return ring_.peer_gone(); }
+  // Whether there is no message that was not shown yet. Looks at the writer's position
+  // only if none is known of.
+  ABSL_ATTRIBUTE_ALWAYS_INLINE bool empty() { return !Find(); }
 
-  // Says that nobody takes messages any more, and wakes the writer.
-  void close() { ring_.close(); }
-
-  // Whether the writer has closed. What it published before can still be taken: the
-  // end is closed(), and after that no next().
-  bool closed() const { return ring_.closed(); }
+  // As RingReader's.
+  using RingReader<>::close;
+  using RingReader<>::closed;
+  using RingReader<>::event;
+  using RingReader<>::peer_gone;
 
   // OK, or DataLoss: see "Errors".
   absl::Status status() const {
-    return bad_.has_value() ? internal::StatusOf(*bad_) : ring_.status();
+    return bad_.has_value() ? internal::StatusOf(*bad_)
+                            : RingReader<>::status();
   }
 
  private:
@@ -333,7 +320,7 @@ class MessageReader {
     if (found_bytes_.has_value()) return true;
     if (ABSL_PREDICT_FALSE(bad_.has_value())) return false;
     const uint64_t readable_bytes =
-        ring_.known(shown_bytes_ + sizeof(MessageHeader)) - shown_bytes_;
+        known(shown_bytes_ + sizeof(MessageHeader)) - shown_bytes_;
     if (readable_bytes == 0) return false;
     if (ABSL_PREDICT_FALSE(readable_bytes < sizeof(MessageHeader))) {
       bad_ = {.header = std::nullopt, .readable_bytes = readable_bytes};
@@ -363,7 +350,7 @@ class MessageReader {
   ABSL_ATTRIBUTE_ALWAYS_INLINE std::span<const std::byte> TakeFound() {
     const size_t payload_bytes = *std::exchange(found_bytes_, std::nullopt);
     const std::span<const std::byte> payload =
-        ring_.peek_at(shown_bytes_ + sizeof(MessageHeader), payload_bytes);
+        peek_at(shown_bytes_ + sizeof(MessageHeader), payload_bytes);
     shown_bytes_ += MessageFrameBytes(payload_bytes);
     return payload;
   }
@@ -372,14 +359,13 @@ class MessageReader {
   // REQUIRES: it is readable.
   ABSL_ATTRIBUTE_ALWAYS_INLINE MessageHeader LoadHeader() {
     const std::span<const std::byte> bytes =
-        ring_.peek_at(shown_bytes_, sizeof(MessageHeader));
+        peek_at(shown_bytes_, sizeof(MessageHeader));
     auto* word =
         reinterpret_cast<uint64_t*>(const_cast<std::byte*>(bytes.data()));
     return std::bit_cast<MessageHeader>(
         std::atomic_ref<uint64_t>(*word).load(std::memory_order_relaxed));
   }
 
-  RingReader<> ring_;
   uint64_t shown_bytes_ = 0;  // Frames shown since the last release.
   // The length of the message behind them, if it is known: loaded once.
   std::optional<uint32_t> found_bytes_;

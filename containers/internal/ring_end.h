@@ -84,9 +84,17 @@ class RingClaim {
   ABSL_ATTRIBUTE_ALWAYS_INLINE ~RingClaim() { Leave(); }
 
  private:
+  // gcc 12 does not see that an empty std::optional<Handle> has nothing to destroy.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
   ABSL_ATTRIBUTE_ALWAYS_INLINE void Leave() {
     taken_->store(false, std::memory_order_release);
   }
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
   std::atomic<bool>* taken_;
 };
