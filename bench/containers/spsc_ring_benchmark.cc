@@ -2,8 +2,8 @@
 //
 // doppel's ring beside a queue, a plain ring of indices and the kernel's channels:
 // single items, batches, a text, and the way there and back. The argument is the ring's
-// size in bytes. The limit of the last runs along: the round trip of one bare cache
-// line. Messages are message_benchmark.cc's.
+// size in bytes. The limits of the last run along: bare lines of the
+// cache. Messages are message_benchmark.cc's.
 
 #include <algorithm>
 #include <atomic>
@@ -143,27 +143,33 @@ void RoundTrip(benchmark::State& state) {
   state.SetItemsProcessed(static_cast<int64_t>(trips));
 }
 
-// The limit of all round trips: one word, stored in turns.
-void BareLineRoundTrip(benchmark::State& state) {
-  alignas(128) std::atomic<uint64_t> word{0};
+// The limits of all round trips: a number goes there and comes back, higher by one. On
+// one line, which both sides store to in turns; or on two, each of which only one side
+// stores to, as the positions of any pair of rings are.
+template <bool kOneLine>
+void BareRoundTrip(benchmark::State& state) {
+  alignas(128) std::atomic<uint64_t> first{0};
+  alignas(128) std::atomic<uint64_t> second{0};
+  std::atomic<uint64_t>& there = first;
+  std::atomic<uint64_t>& back = kOneLine ? first : second;
   uint64_t trips = 0;
   {
-    Partner partner([&word](Partner& self) {
-      uint64_t seen = 0;
+    Partner partner([&](Partner& self) {
+      uint64_t answered = 0;
       do {
-        uint64_t now = word.load(std::memory_order_acquire);
-        while (now != seen) {
-          seen = now + 1;
-          word.store(seen, std::memory_order_release);
-          now = word.load(std::memory_order_acquire);
+        uint64_t asked = there.load(std::memory_order_acquire);
+        while (asked != answered) {
+          answered = kOneLine ? asked + 1 : asked;
+          back.store(asked + 1, std::memory_order_release);
+          asked = there.load(std::memory_order_acquire);
         }
       } while (self.GoesOn(0));
     });
     uint64_t turn = 0;
     for (auto _ : state) {
       for (uint64_t i = 0; i < kRoundTrips; ++i, turn += 2) {
-        word.store(turn + 1, std::memory_order_release);
-        while (word.load(std::memory_order_acquire) != turn + 2) Pause();
+        there.store(turn + 1, std::memory_order_release);
+        while (back.load(std::memory_order_acquire) != turn + 2) Pause();
       }
       trips += kRoundTrips;
     }
@@ -221,7 +227,8 @@ const bool kRegistered = [] {
   RegisterRoundTrip<IndexItems>();
   RegisterRoundTrip<Pipe>();
   RegisterRoundTrip<SocketPair>();
-  Register("round_trip", "bare_line", {4 * kKiB}, BareLineRoundTrip);
+  Register("round_trip", "bare_line", {4 * kKiB}, BareRoundTrip<true>);
+  Register("round_trip", "bare_two_lines", {4 * kKiB}, BareRoundTrip<false>);
   return true;
 }();
 
