@@ -105,6 +105,20 @@ class RingWatch {
     mine_->signal.store(signal + 1, std::memory_order_release);
   }
 
+  // A position to be woken at. Never 0, which says that nobody waits.
+  static uint64_t WishFor(uint64_t position) { return 2 * position + 1; }
+
+  // Whether a side that stands at `position` fulfils the other's wish, and has not said
+  // so before.
+  ABSL_ATTRIBUTE_NOINLINE bool Grants(uint64_t wish, uint64_t position) {
+    // Whoever waits stands still, so that this side cannot be far beyond.
+    if (wish == granted_ || WishFor(position) - wish > 2 * capacity_) {
+      return false;
+    }
+    granted_ = wish;
+    return true;
+  }
+
   // The limit now, for a side that stands at `position` and knew of `limit`.
   ABSL_ATTRIBUTE_NOINLINE uint64_t Look(uint64_t position, uint64_t limit) {
     const uint64_t now =
@@ -163,6 +177,7 @@ class RingWatch {
   uint64_t credit_;      // Writer: the capacity. Reader: 0.
   uint64_t high_water_;  // What mine_->high_water holds.
   Pacing pacing_;
+  uint64_t granted_ = 0;  // The other's wish that was fulfilled last.
   bool stalled_ = false;  // Whether the last look found too little.
   bool lied_ = false;     // Never reset.
 };
@@ -222,7 +237,7 @@ class RingCursor {
     mine_->position.store(position_, std::memory_order_release);
     Atomics::LightFence();
     const uint64_t wish = theirs_->wish.load(std::memory_order_relaxed);
-    return ABSL_PREDICT_FALSE(wish != granted_) && Grant(wish);
+    return ABSL_PREDICT_FALSE(wish != 0) && watch_->Grants(wish, position_);
   }
 
   enum class Next : uint8_t { kGoOn, kEnd, kSleep };
@@ -237,7 +252,7 @@ class RingCursor {
                    HeavyFence heavy_fence) {
     signal = theirs_->signal.load(std::memory_order_relaxed);
     mine_->wake_by.store(by, std::memory_order_relaxed);
-    mine_->wish.store(WishFor(position_ + wanted - watch_->credit()),
+    mine_->wish.store(Watch::WishFor(position_ + wanted - watch_->credit()),
                       std::memory_order_relaxed);
     heavy_fence();
     // Before the look, which then finds all that was handed over until the end.
@@ -270,23 +285,11 @@ class RingCursor {
   const Side* theirs() const { return theirs_; }
 
  private:
-  // A position to be woken at. Never 0, which says that nobody waits.
-  static uint64_t WishFor(uint64_t position) { return 2 * position + 1; }
-
-  // Whether the wish, which is not the one granted last, is fulfilled.
-  bool Grant(uint64_t wish) {
-    // Whoever waits stands still, so that this side cannot be far beyond.
-    if (wish != 0 && WishFor(position_) - wish > 2 * capacity()) return false;
-    granted_ = wish;
-    return wish != 0;
-  }
-
   Side* mine_;
   const Side* theirs_;
   Watch* watch_;
-  uint64_t position_;     // Of the next item.
-  uint64_t limit_;        // The position that must not be passed.
-  uint64_t granted_ = 0;  // The other's wish that was fulfilled last.
+  uint64_t position_;  // Of the next item.
+  uint64_t limit_;     // The position that must not be passed.
 };
 
 }  // namespace doppel

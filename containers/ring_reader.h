@@ -17,6 +17,8 @@
 //      event and close do.
 //   5. What is finished is gone, released or not: a later handle goes on behind it.
 //
+// Keep a handle in a local variable of the thread that uses it (ring_writer.h).
+//
 // Spans. Items that are trivially copyable are read in place, over the wrap too. Other
 // items stay whole in the first view; a span of them ends where it ends, because an
 // object that is reached by its alias is another object to whoever holds its address.
@@ -225,15 +227,14 @@ class RingReader : public internal::RingHandle {
   // a reader at the writer's heels makes too short a run for the processor to see.
   ABSL_ATTRIBUTE_ALWAYS_INLINE bool HasOne() {
     if (ABSL_PREDICT_TRUE(cursor_.known() > 0)) return true;
-    const uint64_t found_bytes = std::min<uint64_t>(
-        cursor_.AvailableFor(1) * sizeof(T), internal::kAheadBytes);
-    internal::FetchToRead(place_.here(), found_bytes);
-    return found_bytes > 0;
+    const uint64_t found = cursor_.AvailableFor(1);
+    internal::FetchFound(place_.here(), found * sizeof(T));
+    return found > 0;
   }
 
   ABSL_ATTRIBUTE_ALWAYS_INLINE void FetchAhead() const {
     if (place_.EntersLine(sizeof(T)) &&
-        cursor_.known() * sizeof(T) > internal::kAheadBytes) {
+        cursor_.known() > internal::kAheadBytes / sizeof(T)) {
       internal::FetchToRead(place_.here() + internal::kAheadBytes, sizeof(T));
     }
   }

@@ -21,9 +21,14 @@
 //      event and close do.
 //   5. What was staged and not published is gone with the handle.
 //
-// A handle holds the cursors, so that the compiler keeps them in registers: keep it in
-// a local variable of the thread that uses it. What each item needs is inlined whole,
-// because a handle whose address is passed to a function lives in memory.
+// A handle holds the cursors, so that the compiler keeps them in registers: an item takes
+// half as long then. What each item needs is inlined whole, because a handle whose
+// address is passed to a function lives in memory. So keep it in a local variable of the
+// thread that uses it; one that a function returned in a StatusOr is moved there first:
+//
+//   absl::StatusOr<RingWriter<int>> made = ring.writer();   // SharedRing<int>
+//   if (!made.ok()) return made.status();
+//   RingWriter<int> writer = *std::move(made);
 //
 // Spans. Items that are trivially copyable are written in place, over the wrap too.
 // Other items are built by emplace. In the canonical build (internal/mirror.h) a span
@@ -101,7 +106,7 @@ class RingWriter : public internal::RingHandle {
     std::construct_at(reinterpret_cast<T*>(place_.here()),
                       std::forward<Args>(args)...);
     if (place_.EntersLine(sizeof(T)) &&
-        cursor_.known() * sizeof(T) > internal::kAheadBytes) {
+        cursor_.known() > internal::kAheadBytes / sizeof(T)) {
       internal::FetchToWrite(place_.here() + internal::kAheadBytes, sizeof(T));
     }
     Pass(1);

@@ -27,6 +27,7 @@ namespace {
 
 constexpr uint64_t kItems = uint64_t{1} << 22;
 
+// Its result is moved to a local variable where it is a handle (ring_writer.h).
 template <class T>
 T Value(absl::StatusOr<T> value) {
   if (!value.ok()) throw std::runtime_error(value.status().ToString());
@@ -74,7 +75,8 @@ void Items(benchmark::State& state) {
   uint64_t sent = 0;
   {
     ProcessPartner partner([&](ProcessPartner::Side& self) {
-      auto reader = ring.reader();
+      auto made = ring.reader();
+      auto reader = std::move(made);
       uint64_t received = 0;
       do {
         uint64_t item = 0;
@@ -82,7 +84,8 @@ void Items(benchmark::State& state) {
       } while (self.GoesOn(received));
     });
     ring.Accept();
-    auto writer = ring.writer();
+    auto made = ring.writer();
+    auto writer = std::move(made);
     for (auto _ : state) {
       for (const uint64_t end = sent + kItems; sent < end; ++sent) {
         while (!writer.try_push(sent)) Pause();

@@ -29,6 +29,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "absl/base/attributes.h"
 #include "doppel/bench/containers/ring_harness.h"
 #include "doppel/bench/support/support.h"
 
@@ -65,7 +66,7 @@ class ProcessPartner {
     if (child_ < 0) throw std::runtime_error("fork");
     if (child_ == 0) {
       PinThread(1);
-      body(*side_);
+      Run(body, *side_);
       _exit(0);
     }
   }
@@ -82,6 +83,12 @@ class ProcessPartner {
   }
 
  private:
+  // A function of its own, as a thread's is: its loop has all registers.
+  template <class Body>
+  ABSL_ATTRIBUTE_NOINLINE static void Run(Body& body, Side& side) {
+    body(side);
+  }
+
   Side* side_;
   pid_t child_;
 };

@@ -27,6 +27,7 @@ constexpr uint64_t kItems = uint64_t{1} << 22;
 constexpr uint64_t kRoundTrips = 1 << 12;
 constexpr size_t kBatch = 64;
 
+// Its result is moved to a local variable where it is a handle (ring_writer.h).
 template <class T>
 T Value(absl::StatusOr<T> value) {
   if (!value.ok()) throw std::runtime_error(value.status().ToString());
@@ -93,14 +94,16 @@ void Transfer(benchmark::State& state, Send send, Take take) {
   uint64_t sent = 0;
   {
     auto partner = place.Start([&](auto& self) {
-      auto reader = place.PartnersReader();
+      auto made = place.PartnersReader();
+      auto reader = std::move(made);
       uint64_t received = 0;
       do {
         while (take(reader, received)) {
         }
       } while (self.GoesOn(received));
     });
-    auto writer = place.writer();
+    auto made = place.writer();
+    auto writer = std::move(made);
     for (auto _ : state) {
       const uint64_t end = sent + kItems;
       while (sent < end) {
@@ -164,15 +167,19 @@ void RoundTrip(benchmark::State& state) {
   uint64_t trips = 0;
   {
     auto partner = there.Start([&](auto& self) {
-      auto reader = there.PartnersReader();
-      auto writer = back.PartnersWriter();
+      auto made_reader = there.PartnersReader();
+      auto made_writer = back.PartnersWriter();
+      auto reader = std::move(made_reader);
+      auto writer = std::move(made_writer);
       do {
         uint64_t item = 0;
         while (reader.try_pop(item)) writer.try_push(item);
       } while (self.GoesOn(0));
     });
-    auto writer = there.writer();
-    auto reader = back.reader();
+    auto made_writer = there.writer();
+    auto made_reader = back.reader();
+    auto writer = std::move(made_writer);
+    auto reader = std::move(made_reader);
     for (auto _ : state) {
       for (uint64_t i = 0; i < kRoundTrips; ++i) {
         writer.try_push(i);
