@@ -89,8 +89,7 @@ class RingReader : public internal::RingHandle {
       T& item) requires std::is_move_assignable_v<T> {
     if (ABSL_PREDICT_FALSE(!HasOne())) return false;
     item = std::move(*Oldest());
-    FetchAhead();
-    pop();
+    PopOldest();
     return true;
   }
 
@@ -98,8 +97,7 @@ class RingReader : public internal::RingHandle {
       std::move_constructible<T> {
     if (ABSL_PREDICT_FALSE(!HasOne())) return std::nullopt;
     std::optional<T> item(std::move(*Oldest()));
-    FetchAhead();
-    pop();
+    PopOldest();
     return item;
   }
 
@@ -232,10 +230,21 @@ class RingReader : public internal::RingHandle {
     return found > 0;
   }
 
-  ABSL_ATTRIBUTE_ALWAYS_INLINE void FetchAhead() const {
-    if (place_.EntersLine(sizeof(T)) &&
-        cursor_.known() > internal::kAheadBytes / sizeof(T)) {
-      internal::FetchToRead(place_.here() + internal::kAheadBytes, sizeof(T));
+  // As pop, and fetches the lines ahead. REQUIRES: there is one.
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void PopOldest() {
+    if constexpr (kMirrored) {
+      cursor_.Finish(1);
+      std::byte* const popped = place_.here();
+      if (place_.EndsLine(sizeof(T))) {
+        if (owns_lines_) internal::TakeLines(popped, sizeof(T));
+        if (cursor_.known() > internal::kAheadBytes / sizeof(T)) {
+          internal::FetchToRead(place_.here() + internal::kAheadBytes,
+                                sizeof(T));
+        }
+      }
+      release();
+    } else {
+      pop();
     }
   }
 

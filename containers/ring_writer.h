@@ -100,16 +100,21 @@ class RingWriter : public internal::RingHandle {
 
   // Builds one item in its slot; false if the ring is full.
   template <class... Args>
-  requires std::constructible_from<T, Args...> ABSL_ATTRIBUTE_ALWAYS_INLINE bool
-  emplace(Args&&... args) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE bool emplace(
+      Args&&... args) requires std::constructible_from<T, Args...> {
     if (ABSL_PREDICT_FALSE(cursor_.AvailableFor(1) == 0)) return false;
     std::construct_at(reinterpret_cast<T*>(place_.here()),
                       std::forward<Args>(args)...);
-    if (place_.EntersLine(sizeof(T)) &&
-        cursor_.known() > internal::kAheadBytes / sizeof(T)) {
-      internal::FetchToWrite(place_.here() + internal::kAheadBytes, sizeof(T));
+    if constexpr (kMirrored) {
+      cursor_.Stage(1);
+      if (place_.EndsLine(sizeof(T)) &&
+          cursor_.known() > internal::kAheadBytes / sizeof(T)) {
+        internal::FetchToWrite(place_.here() + internal::kAheadBytes,
+                               sizeof(T));
+      }
+    } else {
+      Pass(1);
     }
-    Pass(1);
     publish();
     return true;
   }

@@ -59,6 +59,19 @@ class RingPlace {
     if (offset_bytes_ >= lap_bytes_) offset_bytes_ -= lap_bytes_;
   }
 
+  // The same by one item of a mirrored ring, whose lap is whole lines. Whether a cache
+  // line ends within the item, or with it; only then may the lap.
+  bool EndsLine(uint64_t item_bytes) {
+    offset_bytes_ += item_bytes;
+    if (ABSL_PREDICT_TRUE(offset_bytes_ % kCacheLineBytes >= item_bytes)) {
+      return false;
+    }
+    if (ABSL_PREDICT_FALSE(offset_bytes_ >= lap_bytes_)) {
+      offset_bytes_ -= lap_bytes_;
+    }
+    return true;
+  }
+
   // Calls f(begin, bytes) for the runs of addresses that the next `bytes` bytes
   // of trivially copyable items are: one where they are mirrored, else up to two.
   template <class F>
