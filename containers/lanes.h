@@ -10,11 +10,15 @@
 //
 // Invariants:
 //   1. Next() goes round: between two turns of a lane each other lane that has something
-//      has had one. How much is taken in a turn is the caller's choice.
+//      has had one, whatever lanes were added or removed in between. How much is taken in
+//      a turn is the caller's choice.
 //   2. Items of one lane come in their order. Between lanes there is none.
 //   3. A lane is removed when it is drained and its producer has closed, died or lied;
 //      until then it stays, whatever the others do.
-//   4. While some lane has something, nothing here makes a system call.
+//   4. While some lane has something, nothing here makes a system call but RemoveEnded.
+//
+// Lanes of messages: a lane has something if there is a message that was not shown yet.
+// What next() has shown takes up room until it is released: release before you wait.
 //
 // Thread safety: belongs to one thread at a time, as the readers in it.
 // Errors: a Status, or those of RingWait.
@@ -26,6 +30,9 @@
 //     RingReader<int>* reader = lanes.Next();
 //     for (int i = 0; i < 64 && !reader->empty(); ++i) Use(*reader->try_pop());
 //   }
+//   // Of messages: Lanes<MessageReader>, and in a turn
+//   while (auto message = reader->next()) Use(*message);
+//   reader->release();
 
 #ifndef DOPPEL_CONTAINERS_LANES_H_
 #define DOPPEL_CONTAINERS_LANES_H_
@@ -69,18 +76,21 @@ class Lanes {
   // are added or removed. Looks at each lane at most once.
   Reader* Next() {
     for (size_t looked = 0; looked < lanes_.size(); ++looked) {
-      turn_ = turn_ + 1 < lanes_.size() ? turn_ + 1 : 0;
-      if (!lanes_[turn_].reader.empty()) return &lanes_[turn_].reader;
+      Lane& lane = lanes_[next_];
+      next_ = next_ + 1 < lanes_.size() ? next_ + 1 : 0;
+      if (lane.reader.empty()) continue;
+      current_ = lane.number;
+      return &lane.reader;
     }
     return nullptr;
   }
 
   // The number of the lane whose reader Next() gave last. REQUIRES: it gave one.
-  size_t current() const { return lanes_[turn_].number; }
+  size_t current() const { return current_; }
 
   // Waits until a lane has something: kReady. kClosed: there is no lane that has not
   // ended, or none at all. kDeadlineExceeded as usual. A system call or two a lane
-  // before it sleeps.
+  // before it sleeps. REQUIRES: no MessageReader shows its whole ring.
   RingWait wait(const RingWaitOptions& options = {}) {
     const absl::Time spin_end =
         std::min(options.deadline, absl::Now() + options.spin);
@@ -100,21 +110,23 @@ class Lanes {
     }
   }
 
-  // Removes the lanes that have ended and are drained, and says which. A system call a
-  // lane.
+  // Removes the lanes that have ended and are drained, and says which. The others keep
+  // their turns. A system call a lane. REQUIRES: as wait.
   std::vector<Ended> RemoveEnded() {
     std::vector<Ended> ended;
-    for (Lane& lane : lanes_) {
+    size_t next = next_;
+    for (size_t i = 0; i < lanes_.size(); ++i) {
       // Arming looks after it has seen the end: nothing is left then.
-      const RingWait armed = lane.reader.arm();
+      const RingWait armed = lanes_[i].reader.arm();
       if (armed == RingWait::kReady || armed == RingWait::kArmed) continue;
-      ended.push_back({lane.number, armed});
+      ended.push_back({lanes_[i].number, armed});
+      if (i < next_) --next;
     }
     std::erase_if(lanes_, [&](const Lane& lane) {
       return std::ranges::any_of(
           ended, [&](const Ended& one) { return one.lane == lane.number; });
     });
-    turn_ = 0;
+    next_ = next < lanes_.size() ? next : 0;
     return ended;
   }
 
@@ -133,7 +145,8 @@ class Lanes {
   std::vector<Lane> lanes_;
   std::vector<int> events_;  // Kept: who waits need not allocate.
   size_t next_number_ = 0;
-  size_t turn_ = 0;  // Index of the lane that was looked at last.
+  size_t next_ = 0;     // Index of the lane that is looked at first.
+  size_t current_ = 0;  // Number of the lane that was given last.
 };
 
 }  // namespace doppel

@@ -2,12 +2,16 @@
 
 #include "doppel/containers/lanes.h"
 
+#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
+#include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -16,6 +20,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "doppel/alloc/internal/sys.h"
+#include "doppel/containers/message.h"
 #include "doppel/containers/ring_invitation.h"
 #include "doppel/containers/shared_ring.h"
 #include "doppel/containers/spsc_ring.h"
@@ -142,6 +147,144 @@ TEST(Lanes, AllItemsOfAllThreads) {
   }
   for (std::thread& thread : threads) thread.join();
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(expected[i], kItems);
+}
+
+// Whoever asks for ended lanes after each turn starves no lane by it.
+TEST(LanesRegression, RemovingKeepsTheTurns) {
+  Producers producers(4);
+  const auto fill = [&](size_t lane) {
+    while (producers.writers[lane].try_push(lane)) {
+    }
+  };
+  for (size_t lane = 0; lane < 4; ++lane) fill(lane);
+  const auto turn = [&] {
+    RingReader<uint64_t>* reader = producers.lanes.Next();
+    EXPECT_TRUE(reader->try_pop().has_value());
+    return producers.lanes.current();
+  };
+  for (int i = 0; i < 12; ++i) {
+    EXPECT_EQ(turn(), i % 4) << "a lane had two turns, or none";
+    EXPECT_TRUE(producers.lanes.RemoveEnded().empty());
+    EXPECT_EQ(producers.lanes.current(), i % 4);
+  }
+  // The lane before the one whose turn it is ends.
+  EXPECT_EQ(turn(), 0);
+  RingReader<uint64_t>* reader = producers.lanes.Next();
+  ASSERT_EQ(producers.lanes.current(), 1);
+  reader->consume(reader->size());
+  producers.writers[1].close();
+  ASSERT_EQ(producers.lanes.RemoveEnded().size(), 1);
+  EXPECT_EQ(turn(), 2);
+  EXPECT_EQ(turn(), 3);
+  EXPECT_EQ(turn(), 0);
+  EXPECT_EQ(turn(), 2);
+}
+
+std::span<const std::byte> Bytes(std::string_view text) {
+  return std::as_bytes(std::span(text));
+}
+
+// Rings of messages, with the readers in lanes.
+struct Correspondents {
+  explicit Correspondents(size_t count) {
+    for (size_t i = 0; i < count; ++i) {
+      rings.push_back(std::make_unique<SpscRing<>>(
+          *SpscRing<>::Create(1, {.line_ownership = LineOwnership::kOff})));
+      writers.emplace_back(rings.back()->writer());
+      EXPECT_EQ(*lanes.Add(MessageReader(rings.back()->reader())), i);
+    }
+  }
+  std::vector<std::unique_ptr<SpscRing<>>> rings;
+  std::vector<MessageWriter> writers;
+  Lanes<MessageReader> lanes;  // Last: its readers end before the rings.
+};
+
+std::string TextOf(std::span<const std::byte> message) {
+  return std::string(reinterpret_cast<const char*>(message.data()),
+                     message.size());
+}
+
+TEST(LanesOfMessages, GoRound) {
+  Correspondents from(3);
+  EXPECT_EQ(from.lanes.Next(), nullptr);
+  for (int i = 0; i < 10; ++i) {
+    for (const size_t lane : {size_t{0}, size_t{2}}) {
+      // Of no length, too.
+      ASSERT_EQ(from.writers[lane].push(Bytes(std::string(i, 'a'))),
+                RingRoom::kRoom);
+    }
+  }
+  std::map<size_t, int> turns;
+  for (int i = 0; i < 20; ++i) {
+    MessageReader* reader = from.lanes.Next();
+    ASSERT_NE(reader, nullptr);
+    const auto message = reader->next();
+    ASSERT_TRUE(message.has_value());
+    const size_t lane = from.lanes.current();
+    EXPECT_EQ(TextOf(*message), std::string(turns[lane]++, 'a'));
+    if (i % 3 == 0) reader->release();
+    EXPECT_LE(std::abs(turns[0] - turns[2]), 1) << "a lane had two turns";
+  }
+  EXPECT_EQ(from.lanes.Next(), nullptr)
+      << "what was shown and not released is not something new";
+}
+
+TEST(LanesOfMessages, WaitForAnyOfThem) {
+  Correspondents from(4);
+  std::thread partner([&writer = from.writers[3]] {
+    absl::SleepFor(absl::Milliseconds(10));
+    ASSERT_EQ(writer.push(Bytes("seven")), RingRoom::kRoom);
+  });
+  EXPECT_EQ(from.lanes.wait(), RingWait::kReady);
+  MessageReader* reader = from.lanes.Next();
+  ASSERT_NE(reader, nullptr);
+  EXPECT_EQ(TextOf(*reader->next()), "seven");
+  EXPECT_EQ(from.lanes.current(), 3);
+  partner.join();
+  // A message that was shown does not end a wait.
+  EXPECT_EQ(from.lanes.wait({.deadline = absl::Now() + absl::Milliseconds(5)}),
+            RingWait::kDeadlineExceeded);
+}
+
+TEST(LanesOfMessages, EndWhenDrained) {
+  Correspondents from(2);
+  ASSERT_EQ(from.writers[0].push(Bytes("last")), RingRoom::kRoom);
+  from.writers[0].close();
+  EXPECT_TRUE(from.lanes.RemoveEnded().empty()) << "a message is left";
+  std::array<std::byte, 8> buffer = {};
+  EXPECT_EQ(from.lanes.Next()->pop(buffer), 4);
+  const auto ended = from.lanes.RemoveEnded();
+  ASSERT_EQ(ended.size(), 1);
+  EXPECT_EQ(ended[0].lane, 0);
+  EXPECT_EQ(ended[0].why, RingWait::kClosed);
+  EXPECT_EQ(from.lanes.size(), 1);
+}
+
+// Whoever writes something else than messages is out, and holds up nobody.
+TEST(LanesOfMessages, ALaneThatLiesIsRemoved) {
+  Correspondents from(1);
+  auto ring = SpscRing<>::Create(1, {.line_ownership = LineOwnership::kOff});
+  ASSERT_THAT(ring, IsOk());
+  {
+    MessageWriter honest(ring->writer());
+    ASSERT_EQ(honest.push(Bytes("true")), RingRoom::kRoom);
+  }
+  const std::array<std::byte, 8> lie = {std::byte{0xff}, std::byte{0xff}};
+  ASSERT_EQ(ring->writer().push(lie), 8);
+  ASSERT_THAT(from.lanes.Add(MessageReader(ring->reader())), IsOk());
+  EXPECT_EQ(from.lanes.wait(), RingWait::kReady);
+  MessageReader* reader = from.lanes.Next();
+  ASSERT_NE(reader, nullptr);
+  EXPECT_EQ(TextOf(*reader->next()), "true");
+  reader->release();
+  EXPECT_EQ(from.lanes.Next(), nullptr);
+  ASSERT_EQ(from.writers[0].push(Bytes("on")), RingRoom::kRoom);
+  const auto ended = from.lanes.RemoveEnded();
+  ASSERT_EQ(ended.size(), 1);
+  EXPECT_EQ(ended[0].lane, 1);
+  EXPECT_EQ(ended[0].why, RingWait::kDataLoss);
+  EXPECT_EQ(from.lanes.wait(), RingWait::kReady);
+  EXPECT_EQ(TextOf(*from.lanes.Next()->next()), "on");
 }
 
 // A producer that dies in the middle blocks nobody, and what it published is read.
