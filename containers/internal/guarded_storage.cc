@@ -5,31 +5,28 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <limits>
 #include <memory>
 #include <new>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "doppel/alloc/arena.h"
 #include "doppel/alloc/internal/sys.h"
 #include "doppel/alloc/mapping.h"
 #include "doppel/alloc/memfd.h"
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/pause.h"
+#include "doppel/containers/internal/ring_file.h"
 #include "doppel/containers/internal/ring_identity.h"
 #include "doppel/containers/internal/ring_wake.h"
 
 namespace doppel::internal {
 namespace {
 
-constexpr Seal kSeals =
-    Seal::kShrink | Seal::kGrow | Seal::kFutureWrite | Seal::kSeal;
+constexpr Seal kSeals = kRingFileSeals | Seal::kFutureWrite;
 
 // The kernel adds kExec to files that cannot be executed, where it knows of it (6.3).
 absl::Status RequireSeals(const Memfd& memfd) {
@@ -61,40 +58,45 @@ GuardedSeats::~GuardedSeats() {
   if (link >= 0) sys::Close(link);
 }
 
-absl::StatusOr<GuardedStorage> GuardedStorage::Make(
-    const RingIdentity& identity) {
-  GuardedStorage storage;
-  absl::StatusOr<Memfd> file = Memfd::Create({.name = "doppel-guarded-ring"});
+absl::StatusOr<GuardedStorage> GuardedStorage::Make(const RingDemand& demand,
+                                                    uint32_t sides) {
+  absl::StatusOr<RingFile> file = MakeRingFile(
+      {.name = "doppel-guarded-ring",
+       .item_bytes = demand.item_bytes,
+       .sides = sides,
+       .min_bytes = demand.min_capacity_items * demand.item_bytes});
   if (!file.ok()) return file.status();
-  storage.own_file_ = *std::move(file);
-  const uint64_t page_bytes = storage.own_file_.page_bytes();
-  if (absl::Status sized =
-          storage.own_file_.Resize(page_bytes + identity.capacity_bytes);
-      !sized.ok()) {
-    return sized;
-  }
-  absl::StatusOr<Mapping> page = Mapping::Reserve(page_bytes, page_bytes);
+  absl::StatusOr<Mapping> page =
+      ShowHeader(file->memfd, 0, Protection::kReadWrite);
   if (!page.ok()) return page.status();
+  GuardedStorage storage;
+  storage.own_file_ = std::move(file->memfd);
   storage.own_page_ = *std::move(page);
-  if (absl::Status shown = storage.own_page_.Show(
-          storage.own_file_, 0, page_bytes, 0, {.populate = true});
-      !shown.ok()) {
-    return shown;
-  }
   storage.own_ = new (storage.own_page_.data()) RingHeader<>();
-  storage.own_->identity = identity;
-  storage.own_->identity.page_bytes = static_cast<uint32_t>(page_bytes);
-  storage.own_->identity.items_offset_bytes = page_bytes;
+  storage.own_->identity = file->identity;
 
   storage.seats_.reset(new (std::nothrow) GuardedSeats);
   if (storage.seats_ == nullptr) return NoHeap();
-  storage.item_bytes_ = identity.item_bytes;
+  storage.item_bytes_ = demand.item_bytes;
   storage.owner_process_ = sys::ProcessId();
-  RingSide<>& words = identity.sides == kWriterHere ? storage.own_->writer
-                                                    : storage.own_->reader;
+  RingSide<>& words =
+      sides == kWriterHere ? storage.own_->writer : storage.own_->reader;
   words.fenced.store(sys::RegisterForBarriers().ok() ? 1 : 0,
                      std::memory_order_relaxed);
   return storage;
+}
+
+absl::Status GuardedStorage::TakeItems(const Memfd& memfd,
+                                       const RingIdentity& identity,
+                                       Protection protection) {
+  absl::StatusOr<Mirror> items = ShowItems(memfd, identity, protection);
+  if (!items.ok()) return items.status();
+  absl::StatusOr<Mirror> scratch = MakeScratch(*items);
+  if (!scratch.ok()) return scratch.status();
+  items_ = *std::move(items);
+  scratch_ = *std::move(scratch);
+  capacity_items_ = identity.capacity_bytes / identity.item_bytes;
+  return absl::OkStatus();
 }
 
 // What this process has mapped for writing stays writable; nobody else's view will be.
@@ -105,34 +107,22 @@ absl::Status GuardedStorage::SealOwnFile() {
 absl::StatusOr<GuardedStorage> GuardedStorage::CreateProducer(
     const RingDemand& demand) {
   if (absl::Status valid = CheckDemand(demand); !valid.ok()) return valid;
-  const uint64_t page_bytes = BasePageBytes();
-  const uint64_t min_bytes = demand.min_capacity_items * demand.item_bytes;
-  if (absl::Status fits = sys::CheckMemory(min_bytes); !fits.ok()) return fits;
-  RingIdentity identity;
-  identity.item_bytes = demand.item_bytes;
-  identity.sides = kWriterHere;
-  identity.capacity_bytes =
-      (min_bytes + page_bytes - 1) / page_bytes * page_bytes;
-  absl::StatusOr<GuardedStorage> storage = Make(identity);
+  absl::StatusOr<GuardedStorage> storage = Make(demand, kWriterHere);
   if (!storage.ok()) return storage.status();
-  absl::StatusOr<Mirror> items =
-      Mirror::OfFile(storage->own_file_, page_bytes, identity.capacity_bytes,
-                     Mirror::kMaxViews, Protection::kReadWrite);
-  if (!items.ok()) return items.status();
-  storage->items_ = *std::move(items);
-  storage->capacity_items_ = identity.capacity_bytes / demand.item_bytes;
+  if (absl::Status taken = storage->TakeItems(
+          storage->own_file_, storage->own_->identity, Protection::kReadWrite);
+      !taken.ok()) {
+    return taken;
+  }
   if (absl::Status sealed = storage->SealOwnFile(); !sealed.ok()) return sealed;
-  if (absl::Status made = storage->MakeScratch(); !made.ok()) return made;
   return storage;
 }
 
 absl::StatusOr<GuardedStorage> GuardedStorage::AttachConsumer(
     RingInvitation invitation, uint64_t item_bytes,
     uint64_t max_capacity_bytes) {
-  RingIdentity own;
-  own.item_bytes = item_bytes;
-  own.sides = kReaderHere;
-  absl::StatusOr<GuardedStorage> storage = Make(own);
+  absl::StatusOr<GuardedStorage> storage =
+      Make({.min_capacity_items = 0, .item_bytes = item_bytes}, kReaderHere);
   if (!storage.ok()) return storage.status();
   if (absl::Status sealed = storage->SealOwnFile(); !sealed.ok()) return sealed;
   storage->seats_->link_fd.store(invitation.ReleaseLink(),
@@ -142,13 +132,11 @@ absl::StatusOr<GuardedStorage> GuardedStorage::AttachConsumer(
                                  .sides = kWriterHere,
                                  .max_capacity_bytes = max_capacity_bytes});
   if (!identity.ok()) return identity.status();
-  absl::StatusOr<Mirror> items = Mirror::OfFile(
-      storage->peers_file_, identity->items_offset_bytes,
-      identity->capacity_bytes, Mirror::kMaxViews, Protection::kRead);
-  if (!items.ok()) return items.status();
-  storage->items_ = *std::move(items);
-  storage->capacity_items_ = identity->capacity_bytes / item_bytes;
-  if (absl::Status made = storage->MakeScratch(); !made.ok()) return made;
+  if (absl::Status taken = storage->TakeItems(storage->peers_file_, *identity,
+                                              Protection::kRead);
+      !taken.ok()) {
+    return taken;
+  }
   storage->seats_->watch =
       RingWatch<>::Reader(&storage->own_->reader, &storage->peers_->writer,
                           storage->capacity_items_, storage->Pacing());
@@ -164,11 +152,8 @@ absl::StatusOr<GuardedStorage> GuardedStorage::AttachConsumer(
 
 absl::StatusOr<RingIdentity> GuardedStorage::ShowPeersPage(
     int fd, const IdentityDemand& demand) {
-  absl::StatusOr<Memfd> file = Memfd::Adopt(fd, {});
-  if (!file.ok()) {
-    if (fd >= 0) sys::Close(fd);
-    return file.status();
-  }
+  absl::StatusOr<Memfd> file = AdoptRingFile(fd);
+  if (!file.ok()) return file.status();
   // The seals first: what is checked after them cannot change any more.
   if (absl::Status sealed = RequireSeals(*file); !sealed.ok()) {
     return sealed;
@@ -178,15 +163,8 @@ absl::StatusOr<RingIdentity> GuardedStorage::ShowPeersPage(
   if (absl::Status size = CheckSize(*file, *identity); !size.ok()) {
     return size;
   }
-  const uint64_t page_bytes = file->page_bytes();
-  absl::StatusOr<Mapping> page = Mapping::Reserve(page_bytes, page_bytes);
+  absl::StatusOr<Mapping> page = ShowHeader(*file, 0, Protection::kRead);
   if (!page.ok()) return page.status();
-  if (absl::Status shown =
-          page->Show(*file, 0, page_bytes, 0,
-                     {.protection = Protection::kRead, .populate = true});
-      !shown.ok()) {
-    return shown;
-  }
   peers_file_ = *std::move(file);
   peers_page_ = *std::move(page);
   peers_ =
@@ -238,16 +216,6 @@ absl::Status GuardedStorage::Accept(absl::Time deadline) {
   return absl::OkStatus();
 }
 
-absl::Status GuardedStorage::MakeScratch() {
-  if (items_.views() == 2) return absl::OkStatus();
-  const absl::StatusOr<std::shared_ptr<Arena>> arena = Arena::Default();
-  if (!arena.ok()) return arena.status();
-  absl::StatusOr<Mirror> made = Mirror::Create(*arena, items_.size_bytes(), 1);
-  if (!made.ok()) return made.status();
-  scratch_ = *std::move(made);
-  return absl::OkStatus();
-}
-
 RingPacing GuardedStorage::Pacing() const {
   return RingPacing(item_bytes_, PauseNs());
 }
@@ -261,14 +229,10 @@ absl::StatusOr<RingEnd> GuardedStorage::End() const {
     return absl::FailedPreconditionError(
         "the ring belongs to the process that made or attached it");
   }
-  RingEnd end;
   seats_->mine.watch = &*seats_->watch;
+  RingEnd end = EndOver(items_, item_bytes_);
   end.seat = &seats_->mine;
-  end.data = items_.data();
   end.scratch = scratch_.data();
-  end.lap_bytes =
-      items_.views() == 2 ? items_.size_bytes() : capacity_items_ * item_bytes_;
-  end.item_bytes = item_bytes_;
   return end;
 }
 

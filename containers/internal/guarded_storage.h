@@ -100,13 +100,17 @@ class GuardedStorage {
  private:
   GuardedStorage() = default;
 
-  // A file with `identity` in its header page, and the process's own part of the rest.
-  static absl::StatusOr<GuardedStorage> Make(const RingIdentity& identity);
+  // The process's own file, with its identity in its header page, and what belongs to
+  // it besides. Not sealed: what is mapped for writing is mapped before.
+  static absl::StatusOr<GuardedStorage> Make(const RingDemand& demand,
+                                             uint32_t sides);
   absl::Status SealOwnFile();
+  // Takes the items of a file that is the process's own or was checked.
+  absl::Status TakeItems(const Memfd& memfd, const RingIdentity& identity,
+                         Protection protection);
   // Takes, checks and maps the header page of the other's file.
   absl::StatusOr<RingIdentity> ShowPeersPage(int fd,
                                              const IdentityDemand& demand);
-  absl::Status MakeScratch();
   RingPacing Pacing() const;
 
   Memfd own_file_;

@@ -2,7 +2,6 @@
 
 #include "doppel/containers/internal/shared_storage.h"
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -17,18 +16,18 @@
 #include "doppel/alloc/internal/sys.h"
 #include "doppel/alloc/mapping.h"
 #include "doppel/alloc/memfd.h"
-#include "doppel/alloc/page_size.h"
 #include "doppel/containers/internal/line_ownership.h"
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/pause.h"
 #include "doppel/containers/internal/ring_demand.h"
+#include "doppel/containers/internal/ring_file.h"
 #include "doppel/containers/internal/ring_identity.h"
 #include "doppel/containers/internal/ring_wake.h"
 
 namespace doppel::internal {
 namespace {
 
-constexpr Seal kSeals = Seal::kShrink | Seal::kGrow | Seal::kSeal;
+constexpr uint32_t kBothHere = kWriterHere | kReaderHere;
 
 uint64_t LockOf(uint64_t offset_bytes, SharedSide side) {
   return offset_bytes + (side == SharedSide::kWriter ? 0 : 1);
@@ -38,9 +37,7 @@ uint64_t LockOf(uint64_t offset_bytes, SharedSide side) {
 absl::StatusOr<Memfd> Reopen(const Memfd& memfd) {
   const absl::StatusOr<int> fd = sys::Reopen(memfd.fd());
   if (!fd.ok()) return fd.status();
-  absl::StatusOr<Memfd> opened = Memfd::Adopt(*fd, {});
-  if (!opened.ok()) sys::Close(*fd);
-  return opened;
+  return AdoptRingFile(*fd);
 }
 
 }  // namespace
@@ -56,7 +53,7 @@ absl::StatusOr<SharedStorage> SharedStorage::Create(
   const uint64_t min_bytes = demand.min_capacity_items * demand.item_bytes;
   SharedStorage storage;
   storage.identity_.item_bytes = demand.item_bytes;
-  storage.identity_.sides = kWriterHere | kReaderHere;
+  storage.identity_.sides = kBothHere;
   absl::Status made = options.arena == nullptr
                           ? storage.MakeFile(min_bytes)
                           : storage.MakeInArena(min_bytes, options.arena);
@@ -71,21 +68,16 @@ absl::StatusOr<SharedStorage> SharedStorage::Attach(
     const RingOptions& options) {
   SharedStorage storage;
   storage.offset_bytes_ = invitation.offset_bytes();
-  const int fd = invitation.ReleaseRing();
-  absl::StatusOr<Memfd> memfd = Memfd::Adopt(fd, {});
-  if (!memfd.ok()) {
-    if (fd >= 0) sys::Close(fd);
-    return memfd.status();
-  }
+  absl::StatusOr<Memfd> memfd = AdoptRingFile(invitation.ReleaseRing());
+  if (!memfd.ok()) return memfd.status();
   storage.memfd_ = *std::move(memfd);
-  const absl::StatusOr<RingIdentity> identity = ReadIdentity(
-      storage.memfd_, storage.offset_bytes_,
-      {.item_bytes = item_bytes, .sides = kWriterHere | kReaderHere});
+  const absl::StatusOr<RingIdentity> identity =
+      ReadIdentity(storage.memfd_, storage.offset_bytes_,
+                   {.item_bytes = item_bytes, .sides = kBothHere});
   if (!identity.ok()) return identity.status();
   storage.identity_ = *identity;
-  absl::StatusOr<Mirror> items = Mirror::OfFile(
-      storage.memfd_, identity->items_offset_bytes, identity->capacity_bytes,
-      Mirror::kMaxViews, Protection::kReadWrite);
+  absl::StatusOr<Mirror> items =
+      ShowItems(storage.memfd_, *identity, Protection::kReadWrite);
   if (!items.ok()) return items.status();
   storage.items_ = *std::move(items);
   if (absl::Status open = storage.Open(options); !open.ok()) return open;
@@ -96,24 +88,21 @@ absl::StatusOr<SharedStorage> SharedStorage::Attach(
 
 // A file of the ring's own: a header page, and the items behind it.
 absl::Status SharedStorage::MakeFile(uint64_t min_bytes) {
-  absl::StatusOr<Memfd> memfd = Memfd::Create({.name = "doppel-ring"});
-  if (!memfd.ok()) return memfd.status();
-  memfd_ = *std::move(memfd);
-  const uint64_t page_bytes = memfd_.page_bytes();
-  if (absl::Status fits = sys::CheckMemory(min_bytes); !fits.ok()) return fits;
-  const uint64_t bytes = (min_bytes + page_bytes - 1) / page_bytes * page_bytes;
-  identity_.page_bytes = static_cast<uint32_t>(page_bytes);
-  identity_.items_offset_bytes = page_bytes;
-  identity_.capacity_bytes = bytes;
-  if (absl::Status sized = memfd_.Resize(page_bytes + bytes); !sized.ok()) {
-    return sized;
-  }
-  if (absl::Status sealed = memfd_.AddSeals(kSeals); !sealed.ok()) {
+  absl::StatusOr<RingFile> file =
+      MakeRingFile({.name = "doppel-ring",
+                    .item_bytes = identity_.item_bytes,
+                    .sides = identity_.sides,
+                    .min_bytes = min_bytes});
+  if (!file.ok()) return file.status();
+  if (absl::Status sealed = file->memfd.AddSeals(kRingFileSeals);
+      !sealed.ok()) {
     return sealed;
   }
-  absl::StatusOr<Mirror> items = Mirror::OfFile(
-      memfd_, page_bytes, bytes, Mirror::kMaxViews, Protection::kReadWrite);
+  absl::StatusOr<Mirror> items =
+      ShowItems(file->memfd, file->identity, Protection::kReadWrite);
   if (!items.ok()) return items.status();
+  memfd_ = std::move(file->memfd);
+  identity_ = file->identity;
   items_ = *std::move(items);
   return absl::OkStatus();
 }
@@ -138,18 +127,12 @@ absl::Status SharedStorage::MakeInArena(uint64_t min_bytes,
 }
 
 absl::Status SharedStorage::Open(const RingOptions& options) {
-  const uint64_t page_bytes = identity_.page_bytes;
-  absl::StatusOr<Mapping> page = Mapping::Reserve(page_bytes, page_bytes);
+  absl::StatusOr<Mapping> page =
+      header_extent_
+          ? ShowHeader(header_extent_)
+          : ShowHeader(memfd_, offset_bytes_, Protection::kReadWrite);
   if (!page.ok()) return page.status();
   header_page_ = *std::move(page);
-  if (absl::Status shown =
-          header_extent_
-              ? header_page_.Show(header_extent_, 0, {.populate = true})
-              : header_page_.Show(memfd_, offset_bytes_, page_bytes, 0,
-                                  {.populate = true});
-      !shown.ok()) {
-    return shown;
-  }
   // An extent that is handed out again is not empty; a ring that is attached to is.
   header_ =
       header_extent_
@@ -159,7 +142,11 @@ absl::Status SharedStorage::Open(const RingOptions& options) {
   absl::StatusOr<Memfd> lock_file = Reopen(memfd_);
   if (!lock_file.ok()) return lock_file.status();
   lock_file_ = *std::move(lock_file);
-  if (absl::Status scratch = MakeScratch(); !scratch.ok()) return scratch;
+  for (Mirror* scratch : {&writer_scratch_, &reader_scratch_}) {
+    absl::StatusOr<Mirror> made = MakeScratch(items_);
+    if (!made.ok()) return made.status();
+    *scratch = *std::move(made);
+  }
 
   owner_process_ = sys::ProcessId();
   capacity_items_ = identity_.capacity_bytes / identity_.item_bytes;
@@ -168,19 +155,6 @@ absl::Status SharedStorage::Open(const RingOptions& options) {
       header_, capacity_items_, RingPacing(identity_.item_bytes, PauseNs())));
   if (seats_ == nullptr) {
     return absl::ResourceExhaustedError("no memory for the ring's handles");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status SharedStorage::MakeScratch() {
-  if (items_.views() == 2) return absl::OkStatus();
-  const absl::StatusOr<std::shared_ptr<Arena>> arena = Arena::Default();
-  if (!arena.ok()) return arena.status();
-  for (Mirror* scratch : {&writer_scratch_, &reader_scratch_}) {
-    absl::StatusOr<Mirror> made =
-        Mirror::Create(*arena, identity_.capacity_bytes, 1);
-    if (!made.ok()) return made.status();
-    *scratch = *std::move(made);
   }
   return absl::OkStatus();
 }
@@ -207,12 +181,7 @@ absl::StatusOr<RingEnd> SharedStorage::Claim(SharedSide side) {
 }
 
 RingEnd SharedStorage::End(SharedSide side) const {
-  RingEnd end;
-  end.data = items_.data();
-  // Of items that do not fill the pages, the canonical build wraps at the last.
-  end.lap_bytes = items_.views() == 2 ? identity_.capacity_bytes
-                                      : capacity_items_ * identity_.item_bytes;
-  end.item_bytes = identity_.item_bytes;
+  RingEnd end = EndOver(items_, identity_.item_bytes);
   end.owns_lines = owns_lines_;
   const bool writes = side == SharedSide::kWriter;
   end.seat = writes ? &seats_->writer_seat : &seats_->reader_seat;

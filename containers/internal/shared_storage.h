@@ -110,7 +110,6 @@ class SharedStorage {
   absl::Status MakeFile(uint64_t min_bytes);
   // Shows the header and makes what this process has besides.
   absl::Status Open(const RingOptions& options);
-  absl::Status MakeScratch();
   RingEnd End(SharedSide side) const;
 
   Memfd memfd_;

@@ -32,6 +32,7 @@ ROOMS = [
     "containers/internal/overwrite_protocol",
     "containers/internal/broadcast_storage",
     "containers/internal/spsc_storage", "containers/internal/ring_identity",
+    "containers/internal/ring_file",
     "containers/internal/guarded_storage",
     "containers/internal/shared_storage", "containers/", "examples/", "tests/support/", "tests/", "bench/support/",
     "bench/",

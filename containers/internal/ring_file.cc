@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "doppel/containers/internal/ring_file.h"
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "doppel/alloc/arena.h"
+#include "doppel/alloc/internal/sys.h"
+#include "doppel/alloc/mapping.h"
+#include "doppel/alloc/memfd.h"
+#include "doppel/containers/internal/mirror.h"
+
+namespace doppel::internal {
+namespace {
+
+// A mapping of one page, in which show(mapping) shows it.
+template <class Show>
+absl::StatusOr<Mapping> ShowPage(uint64_t page_bytes, Show show) {
+  absl::StatusOr<Mapping> page = Mapping::Reserve(page_bytes, page_bytes);
+  if (!page.ok()) return page.status();
+  if (absl::Status shown = show(*page); !shown.ok()) return shown;
+  return page;
+}
+
+}  // namespace
+
+absl::StatusOr<RingFile> MakeRingFile(const RingFileDemand& demand) {
+  if (absl::Status fits = sys::CheckMemory(demand.min_bytes); !fits.ok()) {
+    return fits;
+  }
+  absl::StatusOr<Memfd> memfd = Memfd::Create({.name = demand.name});
+  if (!memfd.ok()) return memfd.status();
+  const uint64_t page_bytes = memfd->page_bytes();
+  RingFile file;
+  file.memfd = *std::move(memfd);
+  file.identity.page_bytes = static_cast<uint32_t>(page_bytes);
+  file.identity.items_offset_bytes = page_bytes;
+  file.identity.capacity_bytes =
+      (demand.min_bytes + page_bytes - 1) / page_bytes * page_bytes;
+  file.identity.item_bytes = demand.item_bytes;
+  file.identity.sides = demand.sides;
+  if (absl::Status sized =
+          file.memfd.Resize(page_bytes + file.identity.capacity_bytes);
+      !sized.ok()) {
+    return sized;
+  }
+  return file;
+}
+
+absl::StatusOr<Memfd> AdoptRingFile(int fd) {
+  absl::StatusOr<Memfd> memfd = Memfd::Adopt(fd, {});
+  if (!memfd.ok() && fd >= 0) sys::Close(fd);
+  return memfd;
+}
+
+absl::StatusOr<Mapping> ShowHeader(const Memfd& memfd, uint64_t offset_bytes,
+                                   Protection protection) {
+  const uint64_t page_bytes = memfd.page_bytes();
+  return ShowPage(page_bytes, [&](Mapping& page) {
+    return page.Show(memfd, offset_bytes, page_bytes, 0,
+                     {.protection = protection, .populate = true});
+  });
+}
+
+absl::StatusOr<Mapping> ShowHeader(const Extent& extent) {
+  return ShowPage(extent.size_bytes(), [&](Mapping& page) {
+    return page.Show(extent, 0, {.populate = true});
+  });
+}
+
+absl::StatusOr<Mirror> ShowItems(const Memfd& memfd,
+                                 const RingIdentity& identity,
+                                 Protection protection) {
+  return Mirror::OfFile(memfd, identity.items_offset_bytes,
+                        identity.capacity_bytes, Mirror::kMaxViews, protection);
+}
+
+absl::StatusOr<Mirror> MakeScratch(const Mirror& items) {
+  if (items.views() == 2) return Mirror();
+  const absl::StatusOr<std::shared_ptr<Arena>> arena = Arena::Default();
+  if (!arena.ok()) return arena.status();
+  return Mirror::Create(*arena, items.size_bytes(), 1);
+}
+
+RingEnd EndOver(const Mirror& items, uint64_t item_bytes) {
+  const uint64_t bytes = items.size_bytes();
+  RingEnd end;
+  end.data = items.data();
+  // Of items that do not fill the pages, the canonical build wraps at the last.
+  end.lap_bytes = items.views() == 2 ? bytes : bytes / item_bytes * item_bytes;
+  end.item_bytes = item_bytes;
+  return end;
+}
+
+}  // namespace doppel::internal
