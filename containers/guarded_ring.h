@@ -27,6 +27,10 @@
 // pop, which copy it before you look at it; of a span from peek() believe nothing that
 // you have not copied. T must be valid whatever its bytes are.
 //
+// Messages (message.h) go over rings of bytes: MessageWriter(*producer.writer()) and
+// MessageReader(*consumer.reader()). Take them by pop(), which copies: what next() shows
+// stays within the items and as long as it is, but its bytes may change.
+//
 // The consumer owns no lines (ring_options.h): it cannot write to them. The pages are
 // base pages.
 //
@@ -57,6 +61,7 @@
 #include "absl/time/time.h"
 #include "doppel/alloc/memfd.h"
 #include "doppel/containers/internal/guarded_storage.h"
+#include "doppel/containers/internal/ring_end.h"
 #include "doppel/containers/ring_invitation.h"
 #include "doppel/containers/ring_options.h"
 #include "doppel/containers/ring_reader.h"
@@ -64,9 +69,11 @@
 
 namespace doppel {
 
-// The side that has the items in its file.
-template <class T = std::byte>
-class GuardedProducer {
+namespace internal {
+
+// What both sides have alike.
+template <class T>
+class GuardedSide {
   static_assert(std::is_trivially_copyable_v<T> &&
                     std::is_same_v<T, std::remove_cv_t<T>>,
                 "items are passed as bytes");
@@ -74,6 +81,44 @@ class GuardedProducer {
 
  public:
   using value_type = T;
+
+  size_t capacity() const { return storage_.capacity_items(); }
+  size_t memory_bytes() const { return storage_.memory_bytes(); }
+
+  // The other side's part of it is what the other side says.
+  RingStatistics statistics() const { return storage_.Statistics(); }
+
+  // Whether the process at the other end of the link has ended.
+  bool peer_gone() const { return storage_.PeerGone(); }
+
+  // This side's file, which the other side maps for reading.
+  const Memfd& memfd() const { return storage_.memfd(); }
+
+ protected:
+  explicit GuardedSide(GuardedStorage storage) : storage_(std::move(storage)) {}
+  GuardedSide(GuardedSide&&) noexcept = default;
+  GuardedSide& operator=(GuardedSide&&) noexcept = default;
+  ~GuardedSide() = default;
+
+  GuardedStorage& storage() { return storage_; }
+
+  template <class Handle>
+  absl::StatusOr<Handle> MakeHandle() {
+    const absl::StatusOr<RingEnd> end = storage_.End();
+    if (!end.ok()) return end.status();
+    return Handle(*end);
+  }
+
+ private:
+  GuardedStorage storage_;
+};
+
+}  // namespace internal
+
+// The side that has the items in its file.
+template <class T = std::byte>
+class GuardedProducer : public internal::GuardedSide<T> {
+ public:
   using Writer = RingWriter<T>;
 
   // A ring of at least `min_capacity` items, rounded up to whole pages.
@@ -93,41 +138,25 @@ class GuardedProducer {
 
   // For the one consumer. Fails with FailedPrecondition the second time: a consumer
   // that comes after gets a ring of its own.
-  absl::StatusOr<RingInvitation> Invite() { return storage_.Invite(); }
+  absl::StatusOr<RingInvitation> Invite() { return this->storage().Invite(); }
 
   // Waits until the consumer has attached, and checks what it sent. OK again after
   // that.
   // Fails with DeadlineExceeded (try again), Unavailable if the consumer's process has
   // ended, InvalidArgument or FailedPrecondition for a file that is not right.
   absl::Status Accept(absl::Time deadline = absl::InfiniteFuture()) {
-    return storage_.Accept(deadline);
+    return this->storage().Accept(deadline);
   }
 
   // The producer's handle. Fails with FailedPrecondition before Accept, and in a forked
   // child. REQUIRES: no other Writer lives.
   absl::StatusOr<Writer> writer() {
-    const absl::StatusOr<internal::RingEnd> end = storage_.End();
-    if (!end.ok()) return end.status();
-    return Writer(*end);
+    return this->template MakeHandle<Writer>();
   }
-
-  size_t capacity() const { return storage_.capacity_items(); }
-  size_t memory_bytes() const { return storage_.memory_bytes(); }
-
-  // The consumer's part of it is what the consumer says.
-  RingStatistics statistics() const { return storage_.Statistics(); }
-
-  // Whether the process at the other end of the link has ended.
-  bool peer_gone() const { return storage_.PeerGone(); }
-
-  // The file that the consumer maps.
-  const Memfd& memfd() const { return storage_.memfd(); }
 
  private:
   explicit GuardedProducer(internal::GuardedStorage storage)
-      : storage_(std::move(storage)) {}
-
-  internal::GuardedStorage storage_;
+      : internal::GuardedSide<T>(std::move(storage)) {}
 };
 
 struct GuardedConsumerOptions {
@@ -137,14 +166,8 @@ struct GuardedConsumerOptions {
 
 // The side that reads the other's file.
 template <class T = std::byte>
-class GuardedConsumer {
-  static_assert(std::is_trivially_copyable_v<T> &&
-                    std::is_same_v<T, std::remove_cv_t<T>>,
-                "items are passed as bytes");
-  static_assert(alignof(T) <= 4096, "items are aligned within pages");
-
+class GuardedConsumer : public internal::GuardedSide<T> {
  public:
-  using value_type = T;
   using Options = GuardedConsumerOptions;
   using Reader = RingReader<T>;
 
@@ -168,28 +191,12 @@ class GuardedConsumer {
   // The consumer's handle. Fails with FailedPrecondition in a forked child.
   // REQUIRES: no other Reader lives.
   absl::StatusOr<Reader> reader() {
-    const absl::StatusOr<internal::RingEnd> end = storage_.End();
-    if (!end.ok()) return end.status();
-    return Reader(*end);
+    return this->template MakeHandle<Reader>();
   }
-
-  size_t capacity() const { return storage_.capacity_items(); }
-  size_t memory_bytes() const { return storage_.memory_bytes(); }
-
-  // The producer's part of it is what the producer says.
-  RingStatistics statistics() const { return storage_.Statistics(); }
-
-  // Whether the process at the other end of the link has ended.
-  bool peer_gone() const { return storage_.PeerGone(); }
-
-  // The file that the producer maps.
-  const Memfd& memfd() const { return storage_.memfd(); }
 
  private:
   explicit GuardedConsumer(internal::GuardedStorage storage)
-      : storage_(std::move(storage)) {}
-
-  internal::GuardedStorage storage_;
+      : internal::GuardedSide<T>(std::move(storage)) {}
 };
 
 }  // namespace doppel
