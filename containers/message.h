@@ -265,7 +265,7 @@ class MessageReader : private RingReader<> {
   ABSL_ATTRIBUTE_ALWAYS_INLINE std::optional<size_t> pop(
       std::span<std::byte> buffer) {
     if (!Find()) return std::nullopt;
-    const size_t payload_bytes = *found_bytes_;
+    const size_t payload_bytes = found_bytes_;
     if (ABSL_PREDICT_FALSE(payload_bytes > buffer.size())) return payload_bytes;
     const std::span<const std::byte> payload = TakeFound();
     // memcpy may not be given the null pointer of an empty buffer.
@@ -317,7 +317,7 @@ class MessageReader : private RingReader<> {
  private:
   // Whether there is a message that was not shown yet: its length is in found_bytes_.
   ABSL_ATTRIBUTE_ALWAYS_INLINE bool Find() {
-    if (found_bytes_.has_value()) return true;
+    if (found_bytes_ != kNothingFound) return true;
     if (ABSL_PREDICT_FALSE(bad_.has_value())) return false;
     const uint64_t readable_bytes =
         known(shown_bytes_ + sizeof(MessageHeader)) - shown_bytes_;
@@ -348,7 +348,7 @@ class MessageReader : private RingReader<> {
 
   // Shows the message that Find found.
   ABSL_ATTRIBUTE_ALWAYS_INLINE std::span<const std::byte> TakeFound() {
-    const size_t payload_bytes = *std::exchange(found_bytes_, std::nullopt);
+    const size_t payload_bytes = std::exchange(found_bytes_, kNothingFound);
     const std::span<const std::byte> payload =
         peek_at(shown_bytes_ + sizeof(MessageHeader), payload_bytes);
     shown_bytes_ += MessageFrameBytes(payload_bytes);
@@ -367,8 +367,10 @@ class MessageReader : private RingReader<> {
   }
 
   uint64_t shown_bytes_ = 0;  // Frames shown since the last release.
-  // The length of the message behind them, if it is known: loaded once.
-  std::optional<uint32_t> found_bytes_;
+  // The length of the message behind them, if it is known: loaded once. Beyond all
+  // lengths that there are: it is not.
+  static constexpr uint64_t kNothingFound = uint64_t{1} << 32;
+  uint64_t found_bytes_ = kNothingFound;
   std::optional<internal::BadFrame> bad_;  // Never reset.
 };
 
