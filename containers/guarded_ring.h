@@ -31,8 +31,7 @@
 // MessageReader(*consumer.reader()). Take them by pop(), which copies: what next() shows
 // stays within the items and as long as it is, but its bytes may change.
 //
-// The consumer owns no lines (ring_options.h): it cannot write to them. The pages are
-// base pages.
+// The consumer owns no lines (ring_options.h): it cannot write to them.
 //
 // Thread safety: as SpscRing's.
 // Fork: the objects belong to the process that made or attached them.
@@ -60,6 +59,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "doppel/alloc/memfd.h"
+#include "doppel/alloc/page_size.h"
 #include "doppel/containers/internal/guarded_storage.h"
 #include "doppel/containers/internal/ring_end.h"
 #include "doppel/containers/ring_invitation.h"
@@ -115,18 +115,31 @@ class GuardedSide {
 
 }  // namespace internal
 
+struct GuardedProducerOptions {
+  // Of the producer's file; those of the consumer's are base pages, and so are those of
+  // a file whose size is Transparent.
+  PageSize page_size = PageSize::Base();
+  // Whether all that this process maps is locked into memory (mlock2(2)).
+  bool lock = false;
+};
+
 // The side that has the items in its file.
 template <class T = std::byte>
 class GuardedProducer : public internal::GuardedSide<T> {
  public:
+  using Options = GuardedProducerOptions;
   using Writer = RingWriter<T>;
 
-  // A ring of at least `min_capacity` items, rounded up to whole pages.
-  // Fails as SpscRing::Create does.
-  static absl::StatusOr<GuardedProducer> Create(size_t min_capacity) {
+  // A ring of at least `min_capacity` items, rounded up to whole pages; one page more
+  // is the header's.
+  // Fails as SpscRing::Create does, with NotFound or ResourceExhausted for pages that
+  // are not to be had, and with what mlock2(2) reports.
+  static absl::StatusOr<GuardedProducer> Create(size_t min_capacity,
+                                                const Options& options = {}) {
     absl::StatusOr<internal::GuardedStorage> storage =
         internal::GuardedStorage::CreateProducer(
-            {.min_capacity_items = min_capacity, .item_bytes = sizeof(T)});
+            {.min_capacity_items = min_capacity, .item_bytes = sizeof(T)},
+            {.page_size = options.page_size, .lock = options.lock});
     if (!storage.ok()) return storage.status();
     return GuardedProducer(*std::move(storage));
   }
@@ -162,6 +175,8 @@ class GuardedProducer : public internal::GuardedSide<T> {
 struct GuardedConsumerOptions {
   // What the other process may have this one map, and so pay for.
   uint64_t max_capacity_bytes = uint64_t{1} << 30;
+  // As the producer's.
+  bool lock = false;
 };
 
 // The side that reads the other's file.
@@ -179,7 +194,8 @@ class GuardedConsumer : public internal::GuardedSide<T> {
                                                 const Options& options = {}) {
     absl::StatusOr<internal::GuardedStorage> storage =
         internal::GuardedStorage::AttachConsumer(
-            std::move(invitation), sizeof(T), options.max_capacity_bytes);
+            std::move(invitation), sizeof(T), options.max_capacity_bytes,
+            {.lock = options.lock});
     if (!storage.ok()) return storage.status();
     return GuardedConsumer(*std::move(storage));
   }

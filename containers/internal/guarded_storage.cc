@@ -58,18 +58,23 @@ GuardedSeats::~GuardedSeats() {
   if (link >= 0) sys::Close(link);
 }
 
-absl::StatusOr<GuardedStorage> GuardedStorage::Make(const RingDemand& demand,
-                                                    uint32_t sides) {
-  absl::StatusOr<RingFile> file = MakeRingFile(
-      {.name = "doppel-guarded-ring",
-       .item_bytes = demand.item_bytes,
-       .sides = sides,
-       .min_bytes = demand.min_capacity_items * demand.item_bytes});
+absl::StatusOr<GuardedStorage> GuardedStorage::Make(
+    const RingDemand& demand, uint32_t sides, const GuardedMemory& memory) {
+  absl::StatusOr<RingFile> file =
+      MakeRingFile({.name = "doppel-guarded-ring",
+                    .item_bytes = demand.item_bytes,
+                    .sides = sides,
+                    .min_bytes = demand.min_capacity_items * demand.item_bytes,
+                    .page_size = memory.page_size});
   if (!file.ok()) return file.status();
   absl::StatusOr<Mapping> page =
       ShowHeader(file->memfd, 0, Protection::kReadWrite);
   if (!page.ok()) return page.status();
   GuardedStorage storage;
+  storage.locks_ = memory.lock;
+  if (absl::Status locked = storage.LockIfAsked(*page); !locked.ok()) {
+    return locked;
+  }
   storage.own_file_ = std::move(file->memfd);
   storage.own_page_ = *std::move(page);
   storage.own_ = new (storage.own_page_.data()) RingHeader<>();
@@ -91,6 +96,9 @@ absl::Status GuardedStorage::TakeItems(const Memfd& memfd,
                                        Protection protection) {
   absl::StatusOr<Mirror> items = ShowItems(memfd, identity, protection);
   if (!items.ok()) return items.status();
+  if (locks_) {
+    if (absl::Status locked = items->Lock(); !locked.ok()) return locked;
+  }
   absl::StatusOr<Mirror> scratch = MakeScratch(*items);
   if (!scratch.ok()) return scratch.status();
   items_ = *std::move(items);
@@ -99,15 +107,19 @@ absl::Status GuardedStorage::TakeItems(const Memfd& memfd,
   return absl::OkStatus();
 }
 
+absl::Status GuardedStorage::LockIfAsked(Mapping& page) const {
+  return locks_ ? page.Lock(0, page.size_bytes()) : absl::OkStatus();
+}
+
 // What this process has mapped for writing stays writable; nobody else's view will be.
 absl::Status GuardedStorage::SealOwnFile() {
   return own_file_.AddSeals(kSeals);
 }
 
 absl::StatusOr<GuardedStorage> GuardedStorage::CreateProducer(
-    const RingDemand& demand) {
+    const RingDemand& demand, const GuardedMemory& memory) {
   if (absl::Status valid = CheckDemand(demand); !valid.ok()) return valid;
-  absl::StatusOr<GuardedStorage> storage = Make(demand, kWriterHere);
+  absl::StatusOr<GuardedStorage> storage = Make(demand, kWriterHere, memory);
   if (!storage.ok()) return storage.status();
   if (absl::Status taken = storage->TakeItems(
           storage->own_file_, storage->own_->identity, Protection::kReadWrite);
@@ -119,10 +131,10 @@ absl::StatusOr<GuardedStorage> GuardedStorage::CreateProducer(
 }
 
 absl::StatusOr<GuardedStorage> GuardedStorage::AttachConsumer(
-    RingInvitation invitation, uint64_t item_bytes,
-    uint64_t max_capacity_bytes) {
-  absl::StatusOr<GuardedStorage> storage =
-      Make({.min_capacity_items = 0, .item_bytes = item_bytes}, kReaderHere);
+    RingInvitation invitation, uint64_t item_bytes, uint64_t max_capacity_bytes,
+    const GuardedMemory& memory) {
+  absl::StatusOr<GuardedStorage> storage = Make(
+      {.min_capacity_items = 0, .item_bytes = item_bytes}, kReaderHere, memory);
   if (!storage.ok()) return storage.status();
   if (absl::Status sealed = storage->SealOwnFile(); !sealed.ok()) return sealed;
   storage->seats_->link_fd.store(invitation.ReleaseLink(),
@@ -165,6 +177,7 @@ absl::StatusOr<RingIdentity> GuardedStorage::ShowPeersPage(
   }
   absl::StatusOr<Mapping> page = ShowHeader(*file, 0, Protection::kRead);
   if (!page.ok()) return page.status();
+  if (absl::Status locked = LockIfAsked(*page); !locked.ok()) return locked;
   peers_file_ = *std::move(file);
   peers_page_ = *std::move(page);
   peers_ =

@@ -38,6 +38,7 @@
 #include "absl/time/time.h"
 #include "doppel/alloc/mapping.h"
 #include "doppel/alloc/memfd.h"
+#include "doppel/alloc/page_size.h"
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/ring_demand.h"
 #include "doppel/containers/internal/ring_end.h"
@@ -63,19 +64,25 @@ struct GuardedSeats {
   RingSeat mine{.other = &theirs, .link_fd = &link_fd};
 };
 
+// What a process makes of its own file, and of what it maps.
+struct GuardedMemory {
+  PageSize page_size = PageSize::Base();
+  bool lock = false;
+};
+
 class GuardedStorage {
  public:
   // The producer's side, without a consumer yet.
   // Fails as SharedStorage::Create does.
   static absl::StatusOr<GuardedStorage> CreateProducer(
-      const RingDemand& demand);
+      const RingDemand& demand, const GuardedMemory& memory);
 
   // The consumer's side of the ring that the invitation is to.
   // Fails with InvalidArgument for what is no ring, or larger than
   // `max_capacity_bytes`, FailedPrecondition for seals that are not exactly right.
   static absl::StatusOr<GuardedStorage> AttachConsumer(
       RingInvitation invitation, uint64_t item_bytes,
-      uint64_t max_capacity_bytes);
+      uint64_t max_capacity_bytes, const GuardedMemory& memory);
 
   GuardedStorage(GuardedStorage&&) noexcept = default;
   GuardedStorage& operator=(GuardedStorage&&) noexcept = default;
@@ -103,7 +110,9 @@ class GuardedStorage {
   // The process's own file, with its identity in its header page, and what belongs to
   // it besides. Not sealed: what is mapped for writing is mapped before.
   static absl::StatusOr<GuardedStorage> Make(const RingDemand& demand,
-                                             uint32_t sides);
+                                             uint32_t sides,
+                                             const GuardedMemory& memory);
+  absl::Status LockIfAsked(Mapping& page) const;
   absl::Status SealOwnFile();
   // Takes the items of a file that is the process's own or was checked.
   absl::Status TakeItems(const Memfd& memfd, const RingIdentity& identity,
@@ -113,6 +122,7 @@ class GuardedStorage {
                                              const IdentityDemand& demand);
   RingPacing Pacing() const;
 
+  bool locks_ = false;  // Whatever it maps.
   Memfd own_file_;
   Mapping own_page_;
   RingHeader<>* own_ = nullptr;

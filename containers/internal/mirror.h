@@ -45,6 +45,7 @@
 #include <memory>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "doppel/alloc/arena.h"
 #include "doppel/alloc/mapping.h"
@@ -95,6 +96,11 @@ class Mirror {
     size_bytes_ = std::exchange(other.size_bytes_, 0);
     views_ = std::exchange(other.views_, 0);
     return *this;
+  }
+
+  // Locks all views into memory (mlock2(2)). As Mapping::Lock.
+  absl::Status Lock() {
+    return mapping_.Lock(0, size_bytes_ * static_cast<uint64_t>(views_));
   }
 
   std::byte* data() const { return mapping_.data(); }

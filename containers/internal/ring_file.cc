@@ -32,7 +32,11 @@ absl::StatusOr<RingFile> MakeRingFile(const RingFileDemand& demand) {
   if (absl::Status fits = sys::CheckMemory(demand.min_bytes); !fits.ok()) {
     return fits;
   }
-  absl::StatusOr<Memfd> memfd = Memfd::Create({.name = demand.name});
+  const absl::StatusOr<PageGrant> grant =
+      GrantPageSize(demand.page_size, demand.min_bytes);
+  if (!grant.ok()) return grant.status();
+  absl::StatusOr<Memfd> memfd =
+      Memfd::Create({.name = demand.name, .page_size = grant->granted});
   if (!memfd.ok()) return memfd.status();
   const uint64_t page_bytes = memfd->page_bytes();
   RingFile file;

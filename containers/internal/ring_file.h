@@ -37,6 +37,7 @@
 #include "doppel/alloc/arena.h"
 #include "doppel/alloc/mapping.h"
 #include "doppel/alloc/memfd.h"
+#include "doppel/alloc/page_size.h"
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/ring_end.h"
 #include "doppel/containers/ring_layout.h"
@@ -56,10 +57,11 @@ struct RingFileDemand {
   uint64_t item_bytes = 1;
   uint32_t sides = 0;      // Whose words it will have.
   uint64_t min_bytes = 0;  // Of items; 0: it will have words only.
+  PageSize page_size = PageSize::Base();
 };
 
 // A file of zeros that nobody else has. ResourceExhausted for more than the machine's
-// memory.
+// memory; errors of GrantPageSize.
 absl::StatusOr<RingFile> MakeRingFile(const RingFileDemand& demand);
 
 // The file of a descriptor that came from elsewhere, which is closed if it is none.

@@ -12,8 +12,11 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <fstream>
 #include <optional>
 #include <span>
+#include <sstream>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -22,10 +25,12 @@
 #include "absl/time/time.h"
 #include "doppel/alloc/memfd.h"
 #include "doppel/alloc/page_size.h"
+#include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/ring_invitation.h"
 #include "doppel/containers/ring_layout.h"
 #include "doppel/tests/support/child.h"
 #include "doppel/tests/support/hostile_ring.h"
+#include "doppel/tests/support/hugetlb.h"
 #include "doppel/tests/support/leak_check.h"
 #include "doppel/tests/support/status_matchers.h"
 #include "gmock/gmock.h"
@@ -54,8 +59,8 @@ constexpr uint64_t kPage = 4096;
 // A ring whose two sides are in this process.
 struct Pair {
   Pair() : Pair(1) {}
-  explicit Pair(size_t capacity)
-      : producer(Producer::Create(capacity)),
+  explicit Pair(size_t capacity, const GuardedProducerOptions& options = {})
+      : producer(Producer::Create(capacity, options)),
         consumer(Consumer::Attach(*producer->Invite())) {
     EXPECT_THAT(consumer, IsOk());
     EXPECT_THAT(producer->Accept(), IsOk());
@@ -92,6 +97,67 @@ TEST(GuardedRing, GivesEverythingBack) {
     EXPECT_FALSE(before.Unchanged());
   }
   EXPECT_TRUE(before.Unchanged());
+}
+
+TEST(GuardedRing, OnHugePages) {
+  constexpr uint64_t kHugeBytes = uint64_t{2} << 20;
+  if (testing::FreeHugetlbPages(kHugeBytes) < 4) {
+    GTEST_SKIP() << testing::kNoHugetlbPool;
+  }
+  Pair pair(1, {.page_size = PageSize::Huge2MiB()});
+  EXPECT_EQ(pair.producer->memory_bytes(), kHugeBytes);
+  EXPECT_EQ(pair.consumer->memory_bytes(), kHugeBytes);
+  ASSERT_TRUE(pair.producer->writer()->try_push(3));
+  EXPECT_EQ(pair.consumer->reader()->try_pop(), 3);
+  EXPECT_NE(mmap(nullptr, kHugeBytes, PROT_READ, MAP_SHARED,
+                 pair.producer->memfd().fd(), 0),
+            MAP_FAILED);
+  EXPECT_EQ(mmap(nullptr, kHugeBytes, PROT_READ | PROT_WRITE, MAP_SHARED,
+                 pair.producer->memfd().fd(), 0),
+            MAP_FAILED);
+  EXPECT_NE(fallocate(pair.producer->memfd().fd(),
+                      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                      static_cast<off_t>(kHugeBytes)),
+            0);
+}
+
+TEST(GuardedRing, PagesThatThereAreNotAreAnError) {
+  // No machine has them beside those of 2 MiB.
+  const absl::StatusOr<PageSize> page_size = PageSize::Huge(64 << 10);
+  ASSERT_THAT(page_size, IsOk());
+  const LeakCheck before;
+  EXPECT_FALSE(Producer::Create(1, {.page_size = *page_size}).ok());
+  EXPECT_TRUE(before.Unchanged());
+}
+
+// Bytes that this process has locked into memory (proc(5)).
+uint64_t LockedBytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (!line.starts_with("VmLck:")) continue;
+    uint64_t kibibytes = 0;
+    std::istringstream(line.substr(6)) >> kibibytes;
+    return kibibytes << 10;
+  }
+  return 0;
+}
+
+// Both views of the items, its own header and the other's, on each side.
+TEST(GuardedRing, EitherSideLocksWhatItMaps) {
+  const uint64_t before = LockedBytes();
+  absl::StatusOr<Producer> producer = Producer::Create(1, {.lock = true});
+  ASSERT_THAT(producer, IsOk());
+  const uint64_t views = internal::Mirror::kMaxViews;
+  EXPECT_EQ(LockedBytes() - before, (views + 1) * kPage);
+  absl::StatusOr<Consumer> consumer =
+      Consumer::Attach(*producer->Invite(), {.lock = true});
+  ASSERT_THAT(consumer, IsOk());
+  EXPECT_EQ(LockedBytes() - before, (2 * views + 3) * kPage);
+  ASSERT_THAT(producer->Accept(), IsOk());
+  EXPECT_EQ(LockedBytes() - before, (2 * views + 4) * kPage);
+  consumer = absl::CancelledError();
+  producer = absl::CancelledError();
+  EXPECT_EQ(LockedBytes(), before);
 }
 
 // Nobody but its maker can write to a file, resize it, or punch holes into it.
