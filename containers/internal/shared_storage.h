@@ -59,13 +59,13 @@ struct SharedSeats {
   SharedSeats(const SharedSeats&) = delete;
   SharedSeats& operator=(const SharedSeats&) = delete;
 
-  std::atomic<int> link_fd{-1};
   alignas(kRingLineBytes) RingWatch<> writer_watch;
   alignas(kRingLineBytes) RingWatch<> reader_watch;
   alignas(kRingLineBytes) RingSeat writer_seat{
       .watch = &writer_watch, .other = &reader_seat, .link_fd = &link_fd};
   alignas(kRingLineBytes) RingSeat reader_seat{
       .watch = &reader_watch, .other = &writer_seat, .link_fd = &link_fd};
+  std::atomic<int> link_fd{-1};  // Both seats'; last, where a line has room.
 };
 
 class SharedStorage {

@@ -33,7 +33,6 @@ namespace doppel {
 namespace {
 
 using ::doppel::testing::Child;
-using ::doppel::testing::Exited;
 using ::doppel::testing::FaultPlan;
 using ::doppel::testing::IsOk;
 

@@ -118,7 +118,9 @@ void Run(Input& input) {
 }  // namespace doppel::fuzz
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace doppel::fuzz;
+  using doppel::fuzz::Input;
+  using doppel::fuzz::Run;
+  using doppel::fuzz::Wide;
   Input input(data, size);
   switch (input.Byte() % 3) {
     case 0:

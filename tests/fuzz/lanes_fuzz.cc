@@ -298,7 +298,10 @@ void Run(Input& input) {
 }  // namespace doppel::fuzz
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace doppel::fuzz;
+  using doppel::fuzz::Input;
+  using doppel::fuzz::Items;
+  using doppel::fuzz::Messages;
+  using doppel::fuzz::Run;
   Input input(data, size);
   input.Byte() % 2 == 0 ? Run<Items>(input) : Run<Messages>(input);
   return 0;

@@ -59,6 +59,7 @@ class Driver {
   void Start(Input& input) {
     const uint64_t lap = TheRing().memory_bytes();
     const uint64_t period = lap / std::gcd(lap, uint64_t{sizeof(T)});
+    Require(period > 0, "a lap has items");
     const uint64_t wanted = period * input.Byte() / 256;
     const uint64_t n = (wanted + period - Written() % period) % period;
     for (uint64_t i = 0; i < n % Lead(); ++i) Push(1);
@@ -302,7 +303,9 @@ void Run(bool anew, Input& input) {
 }  // namespace doppel::fuzz
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace doppel::fuzz;
+  using doppel::fuzz::Input;
+  using doppel::fuzz::Run;
+  using doppel::fuzz::Wide;
   Input input(data, size);
   const uint8_t kind = input.Byte();
   // That takes as long as an input.
