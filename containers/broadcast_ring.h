@@ -23,9 +23,10 @@
 // Invariants:
 //   1. Each consumer gets every item that was published while it was there, in the
 //      order in which they went in, each once.
-//   2. No operation of a handle waits, allocates, faults or makes a system call. (A
-//      side at another's heels pauses before it looks again, a quarter of a microsecond
-//      at most: internal/ring_pacing.h.)
+//   2. No operation of a handle but wait waits, and none allocates or faults. (A side at
+//      another's heels pauses before it looks again, a quarter of a microsecond at most:
+//      internal/ring_pacing.h.) None makes a system call while nobody waits, but wait,
+//      arm and event.
 //   3. A push of n items fails only if a consumer has more than capacity() - n that it
 //      has not handed back; a pop only if there is nothing for this consumer.
 //   4. The producer's cost of a consumer is the load of one line when it looks: about
@@ -42,14 +43,19 @@
 //   auto reader = ring->reader();                    // right: joins once
 //   while (running) (void)ring->reader()->try_pop(); // wrong: joins anew each time
 //
+// Either side can wait, or be told by an event (internal/broadcast_wait.h): readers for
+// items, the producer for room, which it has too when the slowest reader leaves.
+//
+//   while (reader->wait() == RingWait::kReady) Use(*reader->try_pop());
+//
 // Thread safety: one thread at a time holds the Writer, one at a time each Reader; a
 //   handle may be given to another thread by what synchronizes the two. reader(),
 //   size(), readers(), statistics() and the constants may be called from any thread.
 // Fork: the ring belongs to the process that made it. A child of fork(2) has the
 //   items' pages in common with it, but not the positions, so that it must not use a
 //   handle. Destroying ring and handles there leaves the ring alone.
-// Errors: Create and reader() return a Status. Operations return false, a count or an
-//   empty span. Nothing throws.
+// Errors: Create, reader() and event() return a Status. Operations return false, a
+//   count, an empty span or a RingWait. Nothing throws.
 //
 // Example:
 //   absl::StatusOr<BroadcastRing<int>> ring = BroadcastRing<int>::Create(1000);
@@ -78,11 +84,13 @@
 #include "doppel/alloc/arena.h"
 #include "doppel/containers/internal/broadcast_protocol.h"
 #include "doppel/containers/internal/broadcast_storage.h"
+#include "doppel/containers/internal/broadcast_wait.h"
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/prefetch.h"
 #include "doppel/containers/internal/ring_end.h"
 #include "doppel/containers/internal/ring_place.h"
 #include "doppel/containers/ring_reader.h"
+#include "doppel/containers/ring_wait.h"
 
 namespace doppel {
 
@@ -251,7 +259,10 @@ class BroadcastRing<T>::Writer {
   }
 
   // Hands all that is staged to the readers, at once.
-  void publish() { cursor_.Publish(); }
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void publish() {
+    cursor_.Publish();
+    storage_->items.Notify();
+  }
 
   // Stages the first n slots of the last reservation, and publishes.
   void commit(size_t n) {
@@ -259,9 +270,39 @@ class BroadcastRing<T>::Writer {
     publish();
   }
 
-  // Says that nothing more comes; readers still get the rest. A writer that comes later
-  // opens the ring again.
-  void close() { cursor_.Close(); }
+  // Publishes, and waits until n slots are free. Also ends with kDeadlineExceeded.
+  // REQUIRES: n <= capacity().
+  RingWait wait(size_t n = 1, const RingWaitOptions& options = {}) {
+    publish();
+    const internal::BroadcastWaited waited =
+        internal::WaitForRoom(cursor_, *storage_, n, options);
+    cursor_ = waited.cursor;
+    return waited.result;
+  }
+
+  // A descriptor for epoll(7) and its like, which the ring owns. It polls as readable
+  // once what arm() asked for may have come about. Do not read from it. Fails with what
+  // eventfd(2) and membarrier(2) report.
+  absl::StatusOr<int> event() { return internal::EventOfWriter(*storage_); }
+
+  // Publishes, and asks that the event becomes readable once n slots may be free. What
+  // is so already is the result, and the event may not tell of it; only after kArmed
+  // wait for it, and then ask again: each reader that goes on far enough tells it.
+  // REQUIRES: event() succeeded; n <= capacity().
+  RingWait arm(size_t n = 1) {
+    publish();
+    const internal::BroadcastWaited armed =
+        internal::ArmForRoom(cursor_, *storage_, n);
+    cursor_ = armed.cursor;
+    return armed.result;
+  }
+
+  // Says that nothing more comes, and wakes the readers, which still get the rest. A
+  // writer that comes later opens the ring again.
+  void close() {
+    cursor_.Close();
+    storage_->items.Notify();
+  }
 
   // Free slots now; readers may add to them at any time.
   size_t free() {
@@ -278,6 +319,7 @@ class BroadcastRing<T>::Writer {
       : claim_(storage->writer_seat.taken),
         cursor_(&*storage->watch),
         place_(storage->PlaceAt(cursor_.position())),
+        storage_(storage),
         scratch_(storage->writer_scratch.data()) {
     cursor_.Open();
   }
@@ -300,8 +342,9 @@ class BroadcastRing<T>::Writer {
   internal::RingClaim claim_;  // First: what follows is read under it.
   internal::BroadcastCursor<> cursor_;
   internal::RingPlace place_;  // Where the next item goes.
-  std::byte* scratch_;         // Canonical build: for spans that wrap.
-  bool in_scratch_ = false;    // Whether the last reservation is in scratch_.
+  internal::BroadcastStorage* storage_;
+  std::byte* scratch_;       // Canonical build: for spans that wrap.
+  bool in_scratch_ = false;  // Whether the last reservation is in scratch_.
 };
 
 // A consumer's side: moved, not copied. A handle that was moved from may be destroyed
@@ -348,6 +391,34 @@ class BroadcastRing<T>::Reader : private internal::BroadcastHold,
   // Whether there is nothing for this reader. Looks at the producer's position only if
   // no item is known of.
   using RingReader<T>::empty;
+
+  // Releases what is finished, and waits until n items are there. Also ends with
+  // kClosed and kDeadlineExceeded. REQUIRES: n <= capacity().
+  RingWait wait(size_t n = 1, const RingWaitOptions& options = {}) {
+    release();
+    const internal::RingWaited waited =
+        internal::WaitForItems(this->cursor_, this->seat(), n, options);
+    this->cursor_ = waited.cursor;
+    return waited.result;
+  }
+
+  // A descriptor for epoll(7) and its like, which the ring owns, and which is this
+  // reader's until it leaves. It polls as readable once what arm() asked for may have
+  // come about. Do not read from it. Fails with what eventfd(2) and membarrier(2)
+  // report.
+  absl::StatusOr<int> event() { return internal::EventOfReader(this->seat()); }
+
+  // Releases what is finished, and asks that the event becomes readable once there may
+  // be n items, or the producer closes. What is so already is the result, and the event
+  // may not tell of it; only after kArmed wait for it, and then ask again: each item
+  // tells it. REQUIRES: event() succeeded; n <= capacity().
+  RingWait arm(size_t n = 1) {
+    release();
+    const internal::RingWaited armed =
+        internal::ArmForItems(this->cursor_, this->seat(), n);
+    this->cursor_ = armed.cursor;
+    return armed.result;
+  }
 
   // Whether the producer has closed. The end is closed(), and after that no item.
   using RingReader<T>::closed;

@@ -16,38 +16,9 @@
 #include "doppel/alloc/arena.h"
 #include "doppel/alloc/internal/sys.h"
 #include "doppel/containers/internal/mirror.h"
-#include "doppel/containers/internal/mpsc_frame.h"
-#include "doppel/containers/internal/mpsc_protocol.h"
 #include "doppel/containers/internal/mpsc_shared.h"
 
 namespace doppel {
-namespace internal {
-
-void MpscShared::Looked(uint64_t position, uint64_t used_bytes, bool full) {
-  if (full) {
-    refusals.fetch_add(1, std::memory_order_relaxed);
-    if (refused_position.exchange(position, std::memory_order_relaxed) !=
-        position) {
-      stalls.fetch_add(1, std::memory_order_relaxed);
-    }
-  }
-  uint64_t most = high_water_bytes.load(std::memory_order_relaxed);
-  while (most < used_bytes && !high_water_bytes.compare_exchange_weak(
-                                  most, used_bytes, std::memory_order_relaxed,
-                                  std::memory_order_relaxed)) {
-  }
-}
-
-void AbortLeft(const MpscShared& shared, uint64_t* header,
-               uint64_t frame_bytes) {
-  if (shared.owner_process != sys::ProcessId()) return;
-  MpscProducerCursor<>::Commit(
-      0, MpscHeader::Skip(frame_bytes),
-      [header](uint64_t) { return std::atomic_ref<uint64_t>(*header); });
-}
-
-}  // namespace internal
-
 absl::StatusOr<MpscRing> MpscRing::Create(uint64_t min_capacity_bytes,
                                           const Options& options) {
   if (min_capacity_bytes == 0) {

@@ -24,7 +24,8 @@
 //   4. At least the newest capacity() - capacity() / 16 items are intact (a lap, less
 //      the slots that the producer takes at a time).
 //   5. A reader copies again only if the producer overwrote all that it had copied.
-//   6. No operation of a handle allocates, faults or makes a system call.
+//   6. No operation of a handle allocates or faults. None makes a system call while no
+//      reader waits, but wait, arm and event.
 //   7. One byte past either end of the memory faults.
 //
 // Items are trivially copyable, and go in and out by relaxed atomic words, since they
@@ -36,14 +37,17 @@
 //   std::array<Event, 64> events;
 //   while (const size_t n = reader.pop(events)) Use(std::span(events).first(n));
 //
+// A reader can wait, or be told by an event (internal/broadcast_wait.h). The producer
+// wakes it with a system call, once for each time that it sleeps.
+//
 // Thread safety: one thread at a time holds the Writer, one at a time each Reader; a
 //   handle may be given to another thread by what synchronizes the two. reader(),
 //   readers(), statistics() and the constants may be called from any thread.
 // Fork: the ring belongs to the process that made it. A child of fork(2) has the
 //   items' pages in common with it, but not the positions, so that it must not use a
 //   handle. Destroying ring and handles there leaves the ring alone.
-// Errors: Create and reader() return a Status. Operations return false or a count.
-//   Nothing throws.
+// Errors: Create, reader() and event() return a Status. Operations return false, a
+//   count or a RingWait. Nothing throws.
 //
 // Example:
 //   absl::StatusOr<OverwritingRing<int>> ring = OverwritingRing<int>::Create(1000);
@@ -74,10 +78,12 @@
 #include "doppel/alloc/arena.h"
 #include "doppel/containers/internal/atomic_words.h"
 #include "doppel/containers/internal/broadcast_storage.h"
+#include "doppel/containers/internal/broadcast_wait.h"
 #include "doppel/containers/internal/overwrite_protocol.h"
 #include "doppel/containers/internal/prefetch.h"
 #include "doppel/containers/internal/ring_end.h"
 #include "doppel/containers/internal/ring_place.h"
+#include "doppel/containers/ring_wait.h"
 
 namespace doppel {
 
@@ -197,7 +203,7 @@ class OverwritingRing<T>::Writer {
       internal::FetchToWrite(place_.here() + internal::kAheadBytes, sizeof(T));
     }
     place_.Advance(sizeof(T));
-    cursor_.Publish(1);
+    Publish(1);
   }
 
   // Appends all items, in pieces of at most a sixteenth of the capacity, each published
@@ -210,9 +216,12 @@ class OverwritingRing<T>::Writer {
     }
   }
 
-  // Says that nothing more comes; readers still get what is intact. A writer that comes
-  // later opens the ring again.
-  void close() { cursor_.Close(); }
+  // Says that nothing more comes, and wakes the readers, which still get what is intact.
+  // A writer that comes later opens the ring again.
+  void close() {
+    cursor_.Close();
+    items_->Notify();
+  }
 
   size_t capacity() const { return cursor_.capacity(); }
 
@@ -222,7 +231,8 @@ class OverwritingRing<T>::Writer {
   explicit Writer(internal::BroadcastStorage* storage)
       : claim_(storage->writer_seat.taken),
         cursor_(&*storage->overwrite_watch),
-        place_(storage->PlaceAt(cursor_.position())) {
+        place_(storage->PlaceAt(cursor_.position())),
+        items_(&storage->items) {
     cursor_.Open();
   }
 
@@ -234,12 +244,18 @@ class OverwritingRing<T>::Writer {
       from += bytes;
     });
     place_.Advance(n * sizeof(T));
+    Publish(n);
+  }
+
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void Publish(size_t n) {
     cursor_.Publish(n);
+    items_->Notify();
   }
 
   internal::RingClaim claim_;  // First: what follows is read under it.
   internal::OverwriteWriterCursor<> cursor_;
-  internal::RingPlace place_;  // Where the next item goes.
+  internal::RingPlace place_;    // Where the next item goes.
+  internal::EventCount* items_;  // Where readers wait.
 };
 
 // A consumer's side: moved, not copied. A handle that was moved from may be destroyed
@@ -287,6 +303,27 @@ class OverwritingRing<T>::Reader {
     }
   }
 
+  // Waits until n items are there, of which some may be overwritten before they are
+  // taken. Also ends with kClosed and kDeadlineExceeded.
+  // REQUIRES: n is 1, or at most capacity() - capacity() / 16: more are not always
+  // intact.
+  RingWait wait(size_t n = 1, const RingWaitOptions& options = {}) {
+    return Went(internal::WaitForItems(cursor_, hold_.seat(), n, options));
+  }
+
+  // A descriptor for epoll(7) and its like, which the ring owns, and which is this
+  // reader's until its end. It polls as readable once what arm() asked for may have come
+  // about. Do not read from it. Fails with what eventfd(2) and membarrier(2) report.
+  absl::StatusOr<int> event() { return internal::EventOfReader(hold_.seat()); }
+
+  // Asks that the event becomes readable once there may be n items, or the producer
+  // closes. What is so already is the result, and the event may not tell of it; only
+  // after kArmed wait for it, and then ask again: each item tells it.
+  // REQUIRES: event() succeeded; n as wait has it.
+  RingWait arm(size_t n = 1) {
+    return Went(internal::ArmForItems(cursor_, hold_.seat(), n));
+  }
+
   // Items that were overwritten before this reader took them.
   uint64_t lost() const { return cursor_.lost(); }
 
@@ -315,6 +352,16 @@ class OverwritingRing<T>::Reader {
         cursor_(&*seat->overwrite_watch, position),
         place_(storage->PlaceAt(position)),
         storage_(storage) {}
+
+  // Goes on where a wait has come to.
+  ABSL_ATTRIBUTE_ALWAYS_INLINE RingWait
+  Went(const internal::OverwriteWaited& waited) {
+    if (waited.cursor.position() != cursor_.position()) {
+      place_ = storage_->PlaceAt(waited.cursor.position());
+    }
+    cursor_ = waited.cursor;
+    return waited.result;
+  }
 
   // Items that are known of, if there are fewer than `wanted` after a look.
   uint64_t Find(uint64_t wanted) {

@@ -21,7 +21,11 @@
 //      release order after its last access to what it hands back, also when it joins
 //      and leaves; the writer loads it with acquire order, before it uses the slots.
 //   3. The writer never passes the position of a reader by more than the capacity.
-//   4. Positions count items from 0. They do not reach 2^64: that takes 58 years at ten
+//   4. The writer's wish, and with it how it waits, is that of any ring
+//      (ring_protocol.h): the reader that comes to stand at it says so to its caller, once.
+//      Who joins or leaves may be the one that the writer waits for: its caller wakes the
+//      writer whatever the wish is.
+//   5. Positions count items from 0. They do not reach 2^64: that takes 58 years at ten
 //      items a nanosecond.
 //
 // Why joining is safe. The writer stores its position, makes a fence, and loads the
@@ -81,6 +85,14 @@ void JoinBroadcast(RingSide<Atomics>& reader, const RingSide<Atomics>& writer) {
   const uint64_t begin = writer.position.load(std::memory_order_relaxed);
   reader.finished.store(begin, std::memory_order_relaxed);
   reader.position.store(begin, std::memory_order_release);
+}
+
+// Whether the writer waits. To be asked after joining and after leaving.
+template <class Atomics>
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline bool WriterWaits(
+    const RingSide<Atomics>& writer) {
+  Atomics::LightFence();
+  return writer.wish.load(std::memory_order_relaxed) != 0;
 }
 
 // Ends it, after its last access to items.
@@ -193,8 +205,20 @@ class BroadcastCursor {
     mine_->position.store(position_, std::memory_order_release);
   }
 
-  // Opens the ring, which a handle before may have closed.
-  void Open() { mine_->closed.store(0, std::memory_order_relaxed); }
+  // Asks that each reader that does not yet leave `wanted` slots free says so when it
+  // does. Before the heavy fence, and that before the look.
+  void Wish(uint64_t wanted) {
+    // Not 0, which says that nobody waits.
+    mine_->wish.store(2 * (position_ + wanted - capacity()) + 1,
+                      std::memory_order_relaxed);
+  }
+  void EndWish() { mine_->wish.store(0, std::memory_order_relaxed); }
+
+  // Opens the ring, which a handle before may have closed, or left with a wish.
+  void Open() {
+    mine_->closed.store(0, std::memory_order_relaxed);
+    EndWish();
+  }
 
   // Ends it: nothing comes after what is published.
   void Close() { mine_->closed.store(1, std::memory_order_release); }

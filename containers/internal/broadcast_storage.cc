@@ -50,6 +50,9 @@ std::unique_ptr<BroadcastStorage> MakeWords(uint32_t max_readers) {
   storage->max_readers = max_readers;
   for (uint32_t i = 0; i < max_readers; ++i) {
     storage->seats[i].side = &storage->sides[i];
+    storage->seats[i].writer = &storage->writer;
+    storage->seats[i].room = &storage->room;
+    storage->seats[i].items = &storage->items;
     LeaveBroadcast(storage->sides[i]);
   }
   return storage;
@@ -62,6 +65,7 @@ absl::StatusOr<BroadcastSeat*> BroadcastStorage::TakeSeat() {
     // Acquire: the holder before has left its statistics and its scratch.
     if (!seats[i].taken.load(std::memory_order_relaxed) &&
         !seats[i].taken.exchange(true, std::memory_order_acquire)) {
+      if (seats[i].event != nullptr) seats[i].event->flag.Disarm();
       return &seats[i];
     }
   }
@@ -83,10 +87,12 @@ absl::StatusOr<std::pair<BroadcastHold, RingEnd>> BroadcastStorage::Join() {
   }
   seat->watch.emplace(RingWatch<>::Reader(seat->side, &writer, capacity_items,
                                           PacingOf(*this)));
-  // Nobody is at the other end of the reader's wishes: it has no way to wait.
   seat->ring_seat.watch = &*seat->watch;
   seat->ring_seat.other = &writer_seat;
+  seat->ring_seat.other_waits_by = &room;
   JoinBroadcast(*seat->side, writer);
+  // It may have seen this one at a position far behind, for a moment.
+  if (WriterWaits(writer)) room.NotifySlow();
   const RingEnd end = {
       .seat = &seat->ring_seat,
       .data = mirror.data(),

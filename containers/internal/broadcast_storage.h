@@ -7,12 +7,15 @@
 //                    ── writer, oldest         the writer's words
 //                    ── sides ──▶ RingSide │ RingSide │ ...   a seat's words each
 //                    ── seats ──▶ BroadcastSeat │ ...         who holds it, cold
+//                    ── items, room            where readers wait, and the writer
 //
 // Invariants:
 //   1. capacity_items * item_bytes <= lap_bytes <= mirror.size_bytes().
 //   2. The words stand on no page that holds items, and each position alone on a line.
 //   3. A seat's words have the holder of the seat for their one owner.
 //   4. Stays where it is: handles point to it.
+//   5. After each store of the writer's position or end `items` is notified. `room` is
+//      where the writer with a wish is woken (internal/broadcast_protocol.h).
 //
 // Thread safety: TakeSeat, statistics and constants from any thread; the words are
 //   guarded by their protocols.
@@ -35,9 +38,11 @@
 #include <utility>
 
 #include "absl/base/attributes.h"
+#include "absl/base/optimization.h"
 #include "absl/status/statusor.h"
 #include "doppel/alloc/arena.h"
 #include "doppel/containers/internal/broadcast_protocol.h"
+#include "doppel/containers/internal/event_count.h"
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/overwrite_protocol.h"
 #include "doppel/containers/internal/ring_demand.h"
@@ -59,12 +64,16 @@ enum class OnFull : uint8_t { kRefuse, kOverwrite };
 // What belongs to the reader that holds a seat, besides its words.
 struct alignas(kRingLineBytes) BroadcastSeat {
   std::atomic<bool> taken{false};
-  RingSide<>* side = nullptr;  // Constant.
+  RingSide<>* side = nullptr;  // Constant, as the next two are.
+  const RingSide<>* writer = nullptr;
+  EventCount* room = nullptr;
   OverwriteCounts<> counts;
   // The rest is the holder's own.
   RingSeat ring_seat;
   std::optional<RingWatch<>> watch;
   std::optional<OverwriteReaderWatch<>> overwrite_watch;
+  EventCount* items = nullptr;  // Constant.
+  EventSeat* event = nullptr;   // Of `items`; null: nobody asked for it yet.
   Mirror scratch;  // Canonical build: where a span that wraps is put together.
 };
 
@@ -82,11 +91,17 @@ class BroadcastHold {
   }
   ABSL_ATTRIBUTE_ALWAYS_INLINE ~BroadcastHold() { Leave(); }
 
+  BroadcastSeat& seat() const { return *seat_; }
+
  private:
   // Inlined on every path, as RingClaim's: the handle must not live in memory.
   ABSL_ATTRIBUTE_ALWAYS_INLINE void Leave() {
     if (seat_ == nullptr) return;
     LeaveBroadcast(*seat_->side);
+    if (ABSL_PREDICT_FALSE(WriterWaits(*seat_->writer))) {
+      seat_->room->NotifySlow();
+    }
+    // Last: nobody holds the ring for this handle any more.
     seat_->taken.store(false, std::memory_order_release);
   }
 
@@ -112,6 +127,11 @@ struct BroadcastStorage {
   // The writer's; one of the two, by what it does when it finds no room.
   std::optional<BroadcastWatch<>> watch;
   std::optional<OverwriteWriterWatch<>> overwrite_watch;
+  EventSeat* writer_event =
+      nullptr;  // Of `room`; null: nobody asked for it yet.
+
+  EventCount items;
+  EventCount room;
 
   // A seat for one more reader. ResourceExhausted if all are taken.
   absl::StatusOr<BroadcastSeat*> TakeSeat();

@@ -140,6 +140,12 @@ class MpscProducerCursor {
     }
   }
 
+  // Whether there is room for such a frame, or was a moment ago: another producer may
+  // take it. Looks at both positions.
+  bool HasRoom(uint64_t frame_bytes) {
+    return Look(frame_bytes, [](uint64_t, uint64_t, bool) {});
+  }
+
   // Hands the frame to the consumer. REQUIRES: it was claimed with the length that
   // the header says, and not committed.
   template <class HeaderAt>

@@ -6,7 +6,9 @@
 //          128   consumer_position  stored by the consumer, loaded by producers
 //          256   producers          cold: how many handles, refusals, high water
 //          384   consumer           whether there is a handle, messages
-//          512
+//          512   committed          where the consumer waits, loaded by producers
+//          640   room               where producers wait, loaded by the consumer
+//          768
 //
 // Invariants:
 //   1. Each position is alone on its line of kRingLineBytes, and none is on the
@@ -14,6 +16,8 @@
 //   2. The line of the producers is touched when a handle begins or ends, and when a
 //      producer looks at the consumer's position: once a lap, and when there is no
 //      room. The line of the consumer is stored by the consumer alone.
+//   3. After each header that is stored `committed` is notified, and after each hand-over
+//      of the consumer `room`; after the end of either side what the other waits by.
 //
 // Thread safety: all words are atomic. The consumer's side is handed over by
 //   TakeConsumer and LeaveConsumer, which synchronize.
@@ -31,6 +35,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "doppel/containers/internal/event_count.h"
 #include "doppel/containers/ring_layout.h"
 
 namespace doppel::internal {
@@ -46,10 +51,16 @@ struct MpscShared {
   // else was claimed. At first a position that none has.
   std::atomic<uint64_t> refused_position{UINT64_MAX};
   std::atomic<uint64_t> high_water_bytes{0};
-  int owner_process = 0;  // Constant.
+  std::atomic<uint32_t> producers_closed{0};  // 1: nothing more comes.
+  int owner_process = 0;                      // Constant.
 
   alignas(kRingLineBytes) std::atomic<bool> consumer_taken{false};
-  std::atomic<uint64_t> messages{0};  // Handed back.
+  std::atomic<uint32_t> consumer_closed{0};  // 1: it takes no more.
+  std::atomic<uint64_t> messages{0};         // Handed back.
+  EventSeat* consumer_event = nullptr;       // The consumer's own.
+
+  EventCount committed;
+  EventCount room;
 
   // Whether the caller is now the consumer; false if there is one.
   bool TakeConsumer() {
@@ -65,17 +76,28 @@ struct MpscShared {
   void Looked(uint64_t position, uint64_t used_bytes, bool full);
 };
 
+// The headers in the memory, always by the first view: they never wrap.
+struct MpscHeaderAt {
+  std::byte* data;
+  uint64_t* word(uint64_t offset_bytes) const {
+    return reinterpret_cast<uint64_t*>(data + offset_bytes);
+  }
+  std::atomic_ref<uint64_t> operator()(uint64_t offset_bytes) const {
+    return std::atomic_ref<uint64_t>(*word(offset_bytes));
+  }
+};
+
 // Makes a reservation that a handle's end left open a frame to skip. Does nothing in
 // a forked child: the frame is the parent's, which may yet commit it.
-void AbortLeft(const MpscShared& shared, uint64_t* header,
-               uint64_t frame_bytes);
+void AbortLeft(MpscShared& shared, uint64_t* header, uint64_t frame_bytes);
 
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
 static_assert(offsetof(MpscShared, claim_position) == 0);
 static_assert(offsetof(MpscShared, consumer_position) == kRingLineBytes);
 static_assert(offsetof(MpscShared, producers) == 2 * kRingLineBytes);
 static_assert(offsetof(MpscShared, consumer_taken) == 3 * kRingLineBytes);
-static_assert(sizeof(MpscShared) == 4 * kRingLineBytes);
+static_assert(sizeof(EventCount) == kRingLineBytes);
+static_assert(sizeof(MpscShared) == 6 * kRingLineBytes);
 
 }  // namespace doppel::internal
 

@@ -33,6 +33,8 @@
 
 namespace doppel::internal {
 
+class EventCount;
+
 // One side of a ring as this process sees it. Outlives the handles.
 struct RingSeat {
   RingWatch<>* watch = nullptr;
@@ -41,6 +43,9 @@ struct RingSeat {
   // wakes the peer, is what to sleep on, and hangs up when the peer's process ends.
   // Null: both sides are in this process. Holds -1: there is no peer to wake so.
   const std::atomic<int>* link_fd = nullptr;
+  // Where the other side sleeps that has many opposite to it (broadcast_ring.h). Null:
+  // it sleeps on this side's signal, its event or its link.
+  EventCount* other_waits_by = nullptr;
   std::atomic<bool> taken{
       false};  // Whether this process has a handle of the side.
   // The side may sleep on this (eventfd(2)); -1: it has none. Set once, by a handle of

@@ -13,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "doppel/alloc/internal/sys.h"
+#include "doppel/containers/internal/event_count.h"
 #include "doppel/containers/internal/pause.h"
 #include "doppel/containers/ring_protocol.h"
 
@@ -118,6 +119,7 @@ RingSeat::~RingSeat() {
 }
 
 void WakeOther(RingSeat& seat) noexcept {
+  if (seat.other_waits_by != nullptr) return seat.other_waits_by->NotifySlow();
   seat.watch->ChangeSignal();
   if (seat.watch->theirs()->wake_by.load(std::memory_order_relaxed) !=
       WakeBy::kEvent) {

@@ -13,7 +13,7 @@
 //   1. The fence of the side that waits is membarrier(2), which puts one into the
 //      other side's threads; theirs costs nothing.
 //   2. Where membarrier(2) is denied, or the other process takes no part in it, a sleep
-//      ends after kBlindSleep, and the side looks again: a wake may come late by as
+//      ends after kBlindSleep (internal/event_count.h), and the side looks again: a wake may come late by as
 //      much, and is never lost.
 //   3. A side whose peer is at the other end of a link sleeps in ppoll(2) on it, so
 //      that the end of the other process wakes it at once.
@@ -35,14 +35,12 @@
 #include "absl/base/attributes.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
+#include "doppel/containers/internal/event_count.h"
 #include "doppel/containers/internal/ring_end.h"
 #include "doppel/containers/ring_protocol.h"
 #include "doppel/containers/ring_wait.h"
 
 namespace doppel::internal {
-
-inline constexpr absl::Duration kBlindSleep = absl::Milliseconds(1);
 
 // Wakes the other side, whose wish has been fulfilled.
 void WakeOther(RingSeat& seat) noexcept;

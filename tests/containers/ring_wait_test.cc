@@ -2,8 +2,6 @@
 
 #include "doppel/containers/ring_wait.h"
 
-#include <poll.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -21,20 +19,19 @@
 #include "doppel/containers/spsc_ring.h"
 #include "doppel/tests/support/fault_plan.h"
 #include "doppel/tests/support/status_matchers.h"
+#include "doppel/tests/support/waiting.h"
 #include "gtest/gtest.h"
 
 namespace doppel {
 namespace {
 
 using ::doppel::internal::sys::Call;
+using ::doppel::testing::CallTotal;
 using ::doppel::testing::FaultPlan;
 using ::doppel::testing::IsOk;
-
-constexpr RingWaitOptions kSleepAtOnce = {.spin = absl::ZeroDuration()};
-
-RingWaitOptions Until(absl::Duration from_now) {
-  return {.deadline = absl::Now() + from_now, .spin = absl::ZeroDuration()};
-}
+using ::doppel::testing::IsReadable;
+using ::doppel::testing::kSleepAtOnce;
+using ::doppel::testing::Until;
 
 SpscRing<uint64_t> MakeRing() {
   absl::StatusOr<SpscRing<uint64_t>> ring = SpscRing<uint64_t>::Create(1);
@@ -54,28 +51,12 @@ absl::Duration CpuTime() {
   return absl::DurationFromTimespec(time);
 }
 
-// Counts the calls that the waiting code makes.
-class CallCounter final : public internal::sys::FaultHook {
- public:
-  CallCounter() : before_(internal::sys::SetFaultHook(this)) {}
-  ~CallCounter() override { internal::sys::SetFaultHook(before_); }
-  int ErrnoFor(Call) override {
-    calls_.fetch_add(1, std::memory_order_relaxed);
-    return 0;
-  }
-  int calls() const { return calls_.load(std::memory_order_relaxed); }
-
- private:
-  std::atomic<int> calls_{0};
-  internal::sys::FaultHook* const before_;
-};
-
 TEST(RingWait, WhatIsThereIsNotWaitedFor) {
   SpscRing<uint64_t> ring = MakeRing();
   auto writer = ring.writer();
   auto reader = ring.reader();
   ASSERT_TRUE(writer.try_push(1));
-  const CallCounter counter;
+  const CallTotal counter;
   EXPECT_EQ(reader.wait(), RingWait::kReady);
   EXPECT_EQ(writer.wait(ring.capacity() - 1), RingWait::kReady);
   EXPECT_EQ(counter.calls(), 0);
@@ -88,7 +69,7 @@ TEST(RingWait, NoSystemCallWhileNobodyWaits) {
   // After a wait that ended, too.
   EXPECT_EQ(reader.wait(1, Until(absl::Milliseconds(1))),
             RingWait::kDeadlineExceeded);
-  const CallCounter counter;
+  const CallTotal counter;
   for (int round = 0; round < 3; ++round) {
     Fill(writer);
     while (reader.try_pop().has_value()) {
@@ -225,7 +206,7 @@ TEST(RingWait, NoWakeIsLost) {
 }
 
 TEST(RingWait, SpinningNeverSleeps) {
-  const CallCounter counter;
+  const CallTotal counter;
   const int before = counter.calls();
   PassBackAndForth(1000, {.spin = absl::InfiniteDuration()});
   // The rings' own memory is asked for and given back; no call is made for a message.
@@ -281,12 +262,6 @@ TEST(RingWait, SleepsThatEndEarlyAreRepeated) {
 }
 
 // --- Events. ---
-
-bool IsReadable(int fd, absl::Duration within = absl::ZeroDuration()) {
-  pollfd polled = {.fd = fd, .events = POLLIN, .revents = 0};
-  return poll(&polled, 1, static_cast<int>(within / absl::Milliseconds(1))) ==
-         1;
-}
 
 TEST(RingEvent, TellsWhatWasAskedFor) {
   SpscRing<uint64_t> ring = MakeRing();
