@@ -209,7 +209,7 @@ class BroadcastRing<T>::Writer {
   ABSL_ATTRIBUTE_ALWAYS_INLINE ~Writer() = default;
 
   // Appends one item; false if there is no room. Readers see it at once.
-  bool try_push(const T& item) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE bool try_push(const T& item) {
     if (ABSL_PREDICT_FALSE(cursor_.AvailableFor(1) == 0)) return false;
     std::construct_at(reinterpret_cast<T*>(place_.here()), item);
     if (place_.EntersLine(sizeof(T)) &&
@@ -223,7 +223,7 @@ class BroadcastRing<T>::Writer {
 
   // Appends as many of `items` as there is room for, from the front, and says how many.
   // They are published together.
-  size_t push(std::span<const T> items) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE size_t push(std::span<const T> items) {
     const size_t n =
         std::min<uint64_t>(items.size(), cursor_.AvailableFor(items.size()));
     if (n == 0) return 0;
@@ -235,7 +235,7 @@ class BroadcastRing<T>::Writer {
   // The next n slots, after those that are staged, as one span to write to, or an empty
   // span if fewer than n are free; more than capacity() never are. The span is valid
   // until the next call of stage, commit or reserve. What is not staged is forgotten.
-  std::span<T> reserve(size_t n) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE std::span<T> reserve(size_t n) {
     if (ABSL_PREDICT_FALSE(cursor_.AvailableFor(n) < n)) return {};
     std::byte* begin = place_.here();
     if constexpr (!kMirrored) {
@@ -247,7 +247,7 @@ class BroadcastRing<T>::Writer {
 
   // The first n slots of the last reservation are done; readers see them after the next
   // publish. REQUIRES: n <= what was reserved.
-  void stage(size_t n) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void stage(size_t n) {
     ABSL_HARDENING_ASSERT(n <= cursor_.known());
     if constexpr (!kMirrored) {
       if (std::exchange(in_scratch_, false)) {
@@ -265,7 +265,7 @@ class BroadcastRing<T>::Writer {
   }
 
   // Stages the first n slots of the last reservation, and publishes.
-  void commit(size_t n) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void commit(size_t n) {
     stage(n);
     publish();
   }
@@ -325,13 +325,13 @@ class BroadcastRing<T>::Writer {
   }
 
   // Goes on by n items, which are written.
-  void Pass(size_t n) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void Pass(size_t n) {
     place_.Advance(n * sizeof(T));
     cursor_.Stage(n);
   }
 
   // Copies n items to the next slots. REQUIRES: they are free.
-  void CopyIn(const std::byte* from, size_t n) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void CopyIn(const std::byte* from, size_t n) {
     place_.ForEachRun(n * sizeof(T), [&](std::byte* to, size_t bytes) {
       std::memcpy(to, from, bytes);
       from += bytes;

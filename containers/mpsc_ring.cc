@@ -69,12 +69,6 @@ MpscRing::Statistics MpscRing::statistics() const {
   };
 }
 
-MpscRing::Consumer MpscRing::consumer() {
-  [[maybe_unused]] const bool taken = shared_->TakeConsumer();
-  ABSL_HARDENING_ASSERT(taken && "one consumer at a time");
-  return Consumer(shared_.get(), mirror_);
-}
-
 void MpscRing::CheckNoHandles() const {
   if (shared_ == nullptr) return;
   // In a forked child the handles of other threads are copies that nobody ends.

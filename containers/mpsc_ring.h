@@ -98,6 +98,7 @@
 #include <memory>
 #include <utility>
 
+#include "absl/base/macros.h"
 #include "absl/status/statusor.h"
 #include "doppel/alloc/arena.h"
 #include "doppel/containers/internal/mirror.h"
@@ -174,7 +175,12 @@ class MpscRing {
   Producer producer() { return Producer(shared_.get(), mirror_); }
 
   // The one consumer's handle. REQUIRES: no other Consumer of this ring lives.
-  Consumer consumer();
+  // Inline: what a function that is not returns, it writes to the handle by its address.
+  Consumer consumer() {
+    [[maybe_unused]] const bool taken = shared_->TakeConsumer();
+    ABSL_HARDENING_ASSERT(taken && "one consumer at a time");
+    return Consumer(shared_.get(), mirror_);
+  }
 
  private:
   MpscRing(internal::Mirror mirror,

@@ -195,7 +195,7 @@ class OverwritingRing<T>::Writer {
   ABSL_ATTRIBUTE_ALWAYS_INLINE ~Writer() = default;
 
   // Appends one item. Readers see it at once.
-  void push(const T& item) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void push(const T& item) {
     cursor_.MakeRoom(1);
     internal::StoreWords<sizeof(T)>(
         place_.here(), reinterpret_cast<const std::byte*>(&item), sizeof(T));
@@ -208,7 +208,7 @@ class OverwritingRing<T>::Writer {
 
   // Appends all items, in pieces of at most a sixteenth of the capacity, each published
   // at once.
-  void push(std::span<const T> items) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void push(std::span<const T> items) {
     while (!items.empty()) {
       const size_t n = std::min<uint64_t>(items.size(), cursor_.lead());
       CopyIn(reinterpret_cast<const std::byte*>(items.data()), n);
@@ -237,7 +237,7 @@ class OverwritingRing<T>::Writer {
   }
 
   // REQUIRES: n <= cursor_.lead().
-  void CopyIn(const std::byte* from, size_t n) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void CopyIn(const std::byte* from, size_t n) {
     cursor_.MakeRoom(n);
     place_.ForEachRun(n * sizeof(T), [&](std::byte* to, size_t bytes) {
       internal::StoreWords<sizeof(T)>(to, from, bytes);
@@ -270,13 +270,13 @@ class OverwritingRing<T>::Reader {
 
   // Copies the oldest item that this reader has neither got nor lost; false, or
   // nullopt, if there is none.
-  bool try_pop(T& item) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE bool try_pop(T& item) {
     Bytes bytes;
     if (!PopBytes(bytes)) return false;
     std::memcpy(static_cast<void*>(&item), bytes.data(), sizeof(T));
     return true;
   }
-  std::optional<T> try_pop() {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE std::optional<T> try_pop() {
     Bytes bytes;
     if (!PopBytes(bytes)) return std::nullopt;
     return std::bit_cast<T>(bytes);
@@ -284,7 +284,7 @@ class OverwritingRing<T>::Reader {
 
   // Copies up to items.size() of them to `items`, and says how many. What is in `items`
   // behind them is anything.
-  size_t pop(std::span<T> items) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE size_t pop(std::span<T> items) {
     auto* to = reinterpret_cast<std::byte*>(items.data());
     for (uint32_t tries = 0;; ++tries) {
       const size_t n = std::min<uint64_t>(items.size(), Find(items.size()));
@@ -364,7 +364,7 @@ class OverwritingRing<T>::Reader {
   }
 
   // Items that are known of, if there are fewer than `wanted` after a look.
-  uint64_t Find(uint64_t wanted) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE uint64_t Find(uint64_t wanted) {
     if (ABSL_PREDICT_FALSE(cursor_.known() < wanted)) {
       const uint64_t position = cursor_.position();
       cursor_.AvailableFor(wanted);
@@ -375,7 +375,7 @@ class OverwritingRing<T>::Reader {
     return cursor_.known();
   }
 
-  bool PopBytes(Bytes& bytes) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE bool PopBytes(Bytes& bytes) {
     for (uint32_t tries = 0;; ++tries) {
       if (ABSL_PREDICT_FALSE(Find(1) == 0)) return false;
       internal::LoadWords<sizeof(T)>(bytes.data(), place_.here(), sizeof(T));
@@ -387,7 +387,7 @@ class OverwritingRing<T>::Reader {
   }
 
   // Copies the next n items out, whatever is there.
-  void CopyOut(std::byte* to, size_t n) const {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void CopyOut(std::byte* to, size_t n) const {
     place_.ForEachRun(n * sizeof(T), [&](std::byte* from, size_t bytes) {
       internal::LoadWords<sizeof(T)>(to, from, bytes);
       to += bytes;

@@ -12,6 +12,7 @@
 #include <array>
 #include <atomic>
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
 #include <stdexcept>
@@ -23,6 +24,8 @@
 #include "absl/time/time.h"
 #include "benchmark/benchmark.h"
 #include "doppel/bench/support/support.h"
+#include "doppel/containers/broadcast_ring.h"
+#include "doppel/containers/mpsc_ring.h"
 #include "doppel/containers/ring_wait.h"
 #include "doppel/containers/spsc_ring.h"
 
@@ -81,6 +84,43 @@ class RingEvent {
   SpscRing<uint64_t>::Writer writer_ = ring_.writer();
   SpscRing<uint64_t>::Reader reader_ = ring_.reader();
   absl::StatusOr<int> event_ = reader_.event();
+};
+
+class MpscSleep {
+ public:
+  static constexpr char kName[] = "doppel_mpsc";
+  void Send() {
+    const std::array<std::byte, 8> message = {};
+    if (producer_.push(message) != MpscRing::Result::kDone) {
+      throw std::runtime_error("full");
+    }
+  }
+  void Receive() {
+    consumer_.wait({.spin = absl::ZeroDuration()});
+    consumer_.next();
+    consumer_.release();
+  }
+
+ private:
+  MpscRing ring_ = *MpscRing::Create(1);
+  MpscRing::Producer producer_ = ring_.producer();
+  MpscRing::Consumer consumer_ = ring_.consumer();
+};
+
+class BroadcastSleep {
+ public:
+  static constexpr char kName[] = "doppel_broadcast";
+  void Send() { writer_.try_push(1); }
+  void Receive() {
+    reader_.wait(1, {.spin = absl::ZeroDuration()});
+    reader_.try_pop();
+  }
+
+ private:
+  using Ring = BroadcastRing<uint64_t>;
+  Ring ring_ = *Ring::Create(1);
+  Ring::Writer writer_ = ring_.writer();
+  Ring::Reader reader_ = *ring_.reader();
 };
 
 class EventFd {
@@ -159,6 +199,8 @@ void Register() {
 const bool kRegistered = [] {
   Register<RingSleep>();
   Register<RingEvent>();
+  Register<MpscSleep>();
+  Register<BroadcastSleep>();
   Register<BareFutex>();
   Register<EventFd>();
   Register<ConditionVariable>();

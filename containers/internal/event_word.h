@@ -29,9 +29,14 @@
 // one that goes on does not see the mark, its fence came first, and who waits sees its
 // store. If it sees the mark, but not the word's newest value when it advances, then
 // another has advanced and wakes those who slept; whoever announced itself after that was
-// not seen, and so sees the store. The sleepers and the events are stored before the same
-// fence as the mark, and so are seen when it is. A word that goes through all its values
-// while a thread falls asleep (2^31 wakes) is not thought of, as with every futex.
+// not seen, and so sees the store.
+//
+// Why marking is a release, and advancing an acquire. Who advances wakes for others, too,
+// whose stores it knows nothing of: so it must know of all sleepers and events whose mark
+// it takes away, even if its own fence came before theirs.
+//
+// A word that goes through all its values while a thread falls asleep (2^31 wakes) is not
+// thought of, as with every futex.
 //
 // Thread safety: all functions; the flag of an event belongs to one thread that waits.
 // Errors: none.
@@ -68,7 +73,7 @@ class EventWord {
   bool Advance() {
     uint32_t seen = word_.load(std::memory_order_relaxed);
     return (seen & kMark) != 0 && word_.compare_exchange_strong(
-                                      seen, seen + 1, std::memory_order_relaxed,
+                                      seen, seen + 1, std::memory_order_acquire,
                                       std::memory_order_relaxed);
   }
 
@@ -87,7 +92,7 @@ class EventWord {
   // vain, the caller sleeps while the word holds what this returns.
   template <class HeavyFence>
   uint32_t Announce(HeavyFence heavy_fence) {
-    const uint32_t seen = word_.fetch_or(kMark, std::memory_order_relaxed);
+    const uint32_t seen = word_.fetch_or(kMark, std::memory_order_release);
     heavy_fence();
     return seen | kMark;
   }

@@ -79,7 +79,8 @@ class MpscConsumer {
 
   // The next message, which may be empty; nullopt if there is none, or if the one
   // that comes next is not committed yet. It may be read until it is released.
-  std::optional<std::span<const std::byte>> next() {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE std::optional<std::span<const std::byte>>
+  next() {
     const MpscHeader header = Find();
     if (!header.committed()) return std::nullopt;
     const std::span<const std::byte> message = Show(header);
@@ -87,7 +88,7 @@ class MpscConsumer {
   }
 
   // Hands all messages that were shown back to the producers, at once.
-  void release() {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void release() {
     if (shown_ != 0) {
       messages_ += shown_;
       shown_ = 0;
@@ -99,7 +100,8 @@ class MpscConsumer {
   // Copies the next message to `buffer`, releases it with all that were shown, and
   // returns its length; nullopt as next(). If the length is above buffer.size(),
   // nothing was copied or released, and the message stays the next one.
-  std::optional<uint64_t> pop(std::span<std::byte> buffer) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE std::optional<uint64_t> pop(
+      std::span<std::byte> buffer) {
     const MpscHeader header = Find();
     if (!header.committed()) return std::nullopt;
     const uint64_t bytes = header.payload_bytes();
@@ -150,11 +152,12 @@ class MpscConsumer {
   }
 
  private:
-  MpscHeader Find() {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE MpscHeader Find() {
     return FindMessage(*shared_, data_, cursor_, shown_ == 0);
   }
 
-  std::span<const std::byte> Show(MpscHeader header) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE std::span<const std::byte> Show(
+      MpscHeader header) {
     const std::byte* begin = data_ + cursor_.offset_bytes() + kFrameHeaderBytes;
     cursor_.Pass(header);
     ++shown_;

@@ -109,7 +109,8 @@ class MpscProducer {
   // Space for a message of up to `bytes`, to be written to until it is committed or
   // aborted. Any length is allowed, 0 too.
   // REQUIRES: no reservation of this handle is open.
-  [[nodiscard]] MpscReservation reserve(uint64_t bytes) {
+  [[nodiscard]] ABSL_ATTRIBUTE_ALWAYS_INLINE MpscReservation
+  reserve(uint64_t bytes) {
     ABSL_HARDENING_ASSERT(open_bytes_ == 0 && "commit or abort before reserve");
     if (ABSL_PREDICT_FALSE(bytes > max_message_bytes_)) {
       return {Result::kTooBig, {}};
@@ -132,7 +133,7 @@ class MpscProducer {
 
   // Hands the first `bytes` of the reservation to the consumer as one message.
   // REQUIRES: a reservation is open, of at least that many bytes.
-  void commit(uint64_t bytes) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void commit(uint64_t bytes) {
     // In this order: a length near 2^64 must not overflow.
     ABSL_HARDENING_ASSERT(open_bytes_ != 0 && "commit without reserve");
     ABSL_HARDENING_ASSERT(bytes <= open_bytes_ - kFrameHeaderBytes &&
@@ -142,13 +143,14 @@ class MpscProducer {
 
   // Gives the reservation up: the consumer passes over it.
   // REQUIRES: a reservation is open.
-  void abort() {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void abort() {
     ABSL_HARDENING_ASSERT(open_bytes_ != 0 && "abort without reserve");
     Close(MpscHeader::Skip(open_bytes_));
   }
 
   // Sends a copy of the message.
-  [[nodiscard]] Result push(std::span<const std::byte> message) {
+  [[nodiscard]] ABSL_ATTRIBUTE_ALWAYS_INLINE Result
+  push(std::span<const std::byte> message) {
     const MpscReservation space = reserve(message.size());
     if (ABSL_PREDICT_FALSE(!space)) return space.result;
     // memcpy may not be given the null pointer of an empty span.
@@ -213,7 +215,7 @@ class MpscProducer {
   static constexpr uint64_t kAheadBytes = 256;
   static constexpr uint64_t kMostAheadBytes = 512;
 
-  void Close(MpscHeader header) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void Close(MpscHeader header) {
     Cursor::Commit(open_offset_bytes_, header, MpscHeaderAt{data_});
     open_bytes_ = 0;
     shared_->committed.Notify();

@@ -64,7 +64,10 @@ struct MpscShared {
 
   // Whether the caller is now the consumer; false if there is one.
   bool TakeConsumer() {
-    return !consumer_taken.exchange(true, std::memory_order_acquire);
+    if (consumer_taken.exchange(true, std::memory_order_acquire)) return false;
+    // What the one before asked to be told of is not this one's.
+    if (consumer_event != nullptr) consumer_event->flag.Disarm();
+    return true;
   }
   void LeaveConsumer() {
     consumer_taken.store(false, std::memory_order_release);

@@ -31,7 +31,7 @@ namespace doppel {
 namespace {
 
 using ::doppel::internal::sys::Call;
-using ::doppel::testing::CallTotal;
+using ::doppel::testing::CallCounter;
 using ::doppel::testing::FaultPlan;
 using ::doppel::testing::IsOk;
 using ::doppel::testing::IsReadable;
@@ -78,9 +78,9 @@ TYPED_TEST(ReaderWait, WhatIsThereIsNotWaitedFor) {
   auto reader = Join(ring);
   auto writer = ring.writer();
   Push(writer, 1);
-  const CallTotal counter;
+  const CallCounter counter;
   EXPECT_EQ(reader.wait(), RingWait::kReady);
-  EXPECT_EQ(counter.calls(), 0);
+  EXPECT_EQ(counter.total(), 0);
 }
 
 TYPED_TEST(ReaderWait, NoSystemCallWhileNobodyWaits) {
@@ -90,12 +90,12 @@ TYPED_TEST(ReaderWait, NoSystemCallWhileNobodyWaits) {
   // After a wait that ended, too.
   EXPECT_EQ(reader.wait(1, Until(absl::Milliseconds(1))),
             RingWait::kDeadlineExceeded);
-  const CallTotal counter;
+  const CallCounter counter;
   for (uint64_t i = 0; i < 3 * ring.capacity(); ++i) {
     Push(writer, i);
     EXPECT_EQ(reader.try_pop(), i);
   }
-  EXPECT_EQ(counter.calls(), 0);
+  EXPECT_EQ(counter.total(), 0);
 }
 
 TYPED_TEST(ReaderWait, ADeadlineEndsIt) {
@@ -251,9 +251,9 @@ TYPED_TEST(ReaderWait, WithoutMembarrierWakesArriveAllTheSame) {
 TEST(BroadcastRingWait, TheWriterHasRoomWithoutReaders) {
   Back ring = MakeRing<Back>();
   auto writer = ring.writer();
-  const CallTotal counter;
+  const CallCounter counter;
   EXPECT_EQ(writer.wait(ring.capacity()), RingWait::kReady);
-  EXPECT_EQ(counter.calls(), 0);
+  EXPECT_EQ(counter.total(), 0);
 }
 
 TEST(BroadcastRingWait, ADeadlineEndsTheWriters) {
@@ -263,14 +263,14 @@ TEST(BroadcastRingWait, ADeadlineEndsTheWriters) {
   Fill(writer);
   EXPECT_EQ(writer.wait(1, Until(absl::Milliseconds(5))),
             RingWait::kDeadlineExceeded);
-  const CallTotal counter;
+  const CallCounter counter;
   EXPECT_EQ(writer.wait(1, {.deadline = absl::InfinitePast(),
                             .spin = absl::ZeroDuration()}),
             RingWait::kDeadlineExceeded);
-  const int calls = counter.calls();
+  const int calls = counter.total();
   reader.consume(reader.peek().size());
   Fill(writer);
-  EXPECT_EQ(counter.calls(), calls) << "nobody waits any more";
+  EXPECT_EQ(counter.total(), calls) << "nobody waits any more";
 }
 
 TEST(BroadcastRingWait, TheSlowestReaderWakesTheWriter) {

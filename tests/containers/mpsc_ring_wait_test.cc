@@ -31,7 +31,7 @@ namespace doppel {
 namespace {
 
 using ::doppel::internal::sys::Call;
-using ::doppel::testing::CallTotal;
+using ::doppel::testing::CallCounter;
 using ::doppel::testing::FaultPlan;
 using ::doppel::testing::IsOk;
 using ::doppel::testing::IsReadable;
@@ -62,10 +62,10 @@ TEST(MpscRingWait, WhatIsThereIsNotWaitedFor) {
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   ASSERT_EQ(producer.push(Text()), Result::kDone);
-  const CallTotal counter;
+  const CallCounter counter;
   EXPECT_EQ(consumer.wait(), RingWait::kReady);
   EXPECT_EQ(producer.wait(100), RingWait::kReady);
-  EXPECT_EQ(counter.calls(), 0);
+  EXPECT_EQ(counter.total(), 0);
 }
 
 TEST(MpscRingWait, NoSystemCallWhileNobodyWaits) {
@@ -78,14 +78,14 @@ TEST(MpscRingWait, NoSystemCallWhileNobodyWaits) {
   Fill(producer);
   EXPECT_EQ(producer.wait(8, Until(absl::Milliseconds(1))),
             RingWait::kDeadlineExceeded);
-  const CallTotal counter;
+  const CallCounter counter;
   for (int round = 0; round < 3; ++round) {
     while (consumer.next()) {
     }
     consumer.release();
     Fill(producer);
   }
-  EXPECT_EQ(counter.calls(), 0);
+  EXPECT_EQ(counter.total(), 0);
 }
 
 TEST(MpscRingWait, ADeadlineEndsIt) {

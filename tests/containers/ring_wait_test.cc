@@ -3,7 +3,6 @@
 #include "doppel/containers/ring_wait.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -26,7 +25,7 @@ namespace doppel {
 namespace {
 
 using ::doppel::internal::sys::Call;
-using ::doppel::testing::CallTotal;
+using ::doppel::testing::CallCounter;
 using ::doppel::testing::FaultPlan;
 using ::doppel::testing::IsOk;
 using ::doppel::testing::IsReadable;
@@ -56,10 +55,10 @@ TEST(RingWait, WhatIsThereIsNotWaitedFor) {
   auto writer = ring.writer();
   auto reader = ring.reader();
   ASSERT_TRUE(writer.try_push(1));
-  const CallTotal counter;
+  const CallCounter counter;
   EXPECT_EQ(reader.wait(), RingWait::kReady);
   EXPECT_EQ(writer.wait(ring.capacity() - 1), RingWait::kReady);
-  EXPECT_EQ(counter.calls(), 0);
+  EXPECT_EQ(counter.total(), 0);
 }
 
 TEST(RingWait, NoSystemCallWhileNobodyWaits) {
@@ -69,13 +68,13 @@ TEST(RingWait, NoSystemCallWhileNobodyWaits) {
   // After a wait that ended, too.
   EXPECT_EQ(reader.wait(1, Until(absl::Milliseconds(1))),
             RingWait::kDeadlineExceeded);
-  const CallTotal counter;
+  const CallCounter counter;
   for (int round = 0; round < 3; ++round) {
     Fill(writer);
     while (reader.try_pop().has_value()) {
     }
   }
-  EXPECT_EQ(counter.calls(), 0);
+  EXPECT_EQ(counter.total(), 0);
 }
 
 TEST(RingWait, ADeadlineEndsIt) {
@@ -206,11 +205,11 @@ TEST(RingWait, NoWakeIsLost) {
 }
 
 TEST(RingWait, SpinningNeverSleeps) {
-  const CallTotal counter;
-  const int before = counter.calls();
+  const CallCounter counter;
+  const int before = counter.total();
   PassBackAndForth(1000, {.spin = absl::InfiniteDuration()});
   // The rings' own memory is asked for and given back; no call is made for a message.
-  EXPECT_LT(counter.calls() - before, 200);
+  EXPECT_LT(counter.total() - before, 200);
 }
 
 // Both sides sleep over and over, with batches and wants of all sizes; less than half

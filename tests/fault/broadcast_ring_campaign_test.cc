@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every system call that making a ring of many readers takes, and joining it, fails in
-// turn, with each errno that its manual page lists.
+// Every system call that making a ring of many readers takes, joining it, and its events,
+// fails in turn, with each errno that its manual page lists.
 
 #include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "doppel/alloc/arena.h"
 #include "doppel/containers/broadcast_ring.h"
 #include "doppel/containers/overwriting_ring.h"
+#include "doppel/containers/ring_wait.h"
 #include "doppel/tests/support/fault_plan.h"
 #include "doppel/tests/support/status_matchers.h"
+#include "doppel/tests/support/waiting.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -23,6 +27,8 @@ namespace {
 
 using ::doppel::testing::FailEachCall;
 using ::doppel::testing::IsOk;
+using ::doppel::testing::IsReadable;
+using ::doppel::testing::kSleepAtOnce;
 
 using Back = BroadcastRing<uint64_t>;
 using Over = OverwritingRing<uint64_t>;
@@ -108,6 +114,76 @@ TEST(BroadcastRingCampaign, LockedArena) {
 TEST(OverwritingRingCampaign, SmallRing) {
   EXPECT_GT(Campaign<Over>({}, 1), 20);
 }
+
+// A ring and its handles, which end before it.
+template <class Ring>
+struct Sides {
+  explicit Sides(Ring made)
+      : ring(std::move(made)), writer(ring.writer()), reader(*ring.reader()) {}
+
+  Ring ring;
+  typename Ring::Writer writer;
+  typename Ring::Reader reader;
+};
+
+absl::Status MakeEvents(Sides<Back>& sides) {
+  absl::Status status = sides.writer.event().status();
+  status.Update(sides.reader.event().status());
+  return status;
+}
+absl::Status MakeEvents(Sides<Over>& sides) {
+  return sides.reader.event().status();
+}
+
+void Push(Back::Writer& writer, uint64_t item) {
+  EXPECT_EQ(writer.wait(1, kSleepAtOnce), RingWait::kReady);
+  EXPECT_TRUE(writer.try_push(item));
+}
+void Push(Over::Writer& writer, uint64_t item) { writer.push(item); }
+
+// The reader sleeps until there is an item, whether it has an event or not.
+template <class Ring>
+void CheckWaits(Sides<Ring>& sides) {
+  std::thread partner([&] {
+    for (uint64_t i = 0; i < 3; ++i) {
+      ASSERT_EQ(sides.reader.wait(1, kSleepAtOnce), RingWait::kReady);
+      ASSERT_EQ(sides.reader.try_pop(), i);
+    }
+  });
+  for (uint64_t i = 0; i < 3; ++i) Push(sides.writer, i);
+  partner.join();
+}
+
+template <class Ring>
+void CheckEvents(Sides<Ring>& sides) {
+  const absl::StatusOr<int> items = sides.reader.event();
+  ASSERT_THAT(items, IsOk());
+  ASSERT_EQ(sides.reader.arm(), RingWait::kArmed);
+  Push(sides.writer, 7);
+  EXPECT_TRUE(IsReadable(*items));
+  EXPECT_EQ(sides.reader.try_pop(), 7);
+}
+
+template <class Ring>
+int EventsCampaign() {
+  return FailEachCall(
+      [] {
+        absl::StatusOr<Ring> ring = Ring::Create(1);
+        EXPECT_THAT(ring, IsOk());
+        return std::make_unique<Sides<Ring>>(*std::move(ring));
+      },
+      [](std::unique_ptr<Sides<Ring>>& sides) { return MakeEvents(*sides); },
+      [](const absl::Status& outcome) { return !outcome.ok(); },
+      [](std::unique_ptr<Sides<Ring>>& sides, const absl::Status& outcome) {
+        EXPECT_NE(outcome.message(), "");
+        CheckWaits(*sides);
+        CheckEvents(*sides);
+      });
+}
+
+TEST(BroadcastRingCampaign, Events) { EXPECT_GT(EventsCampaign<Back>(), 5); }
+
+TEST(OverwritingRingCampaign, Events) { EXPECT_GT(EventsCampaign<Over>(), 3); }
 
 }  // namespace
 }  // namespace doppel

@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every system call that making a ring of many producers takes fails in turn, with
-// each errno that its manual page lists.
+// Every system call that making a ring of many producers takes fails in turn, and each
+// that its events take, with each errno that its manual page lists.
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "doppel/alloc/arena.h"
 #include "doppel/containers/mpsc_ring.h"
+#include "doppel/containers/ring_wait.h"
 #include "doppel/tests/support/fault_plan.h"
 #include "doppel/tests/support/status_matchers.h"
+#include "doppel/tests/support/waiting.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -23,6 +27,8 @@ namespace {
 
 using ::doppel::testing::FailEachCall;
 using ::doppel::testing::IsOk;
+using ::doppel::testing::IsReadable;
+using ::doppel::testing::kSleepAtOnce;
 using Result = MpscRing::Result;
 
 // An arena, a ring in it that must not notice anything, and the one that is made.
@@ -94,6 +100,72 @@ TEST(MpscRingCampaign, LargerThanATransparentUnit) {
 
 TEST(MpscRingCampaign, LockedArena) {
   EXPECT_GT(Campaign({.lock = true}, 1), 20);
+}
+
+// A ring and its handles, which end before it.
+struct Sides {
+  explicit Sides(MpscRing made)
+      : ring(std::move(made)),
+        producer(ring.producer()),
+        consumer(ring.consumer()) {}
+
+  MpscRing ring;
+  MpscRing::Producer producer;
+  MpscRing::Consumer consumer;
+};
+
+// Both sides sleep until the other goes on, whether they have events or not.
+void CheckWaits(Sides& sides) {
+  const std::vector<std::byte> message(sides.ring.max_message_bytes());
+  std::thread partner([&] {
+    for (int i = 0; i < 3; ++i) {
+      ASSERT_EQ(sides.consumer.wait(kSleepAtOnce), RingWait::kReady);
+      ASSERT_TRUE(sides.consumer.next().has_value());
+    }
+    sides.consumer.release();
+  });
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(sides.producer.wait(message.size(), kSleepAtOnce),
+              RingWait::kReady);
+    EXPECT_EQ(sides.producer.push(message), Result::kDone);
+  }
+  partner.join();
+}
+
+void CheckEvents(Sides& sides) {
+  const absl::StatusOr<int> room = sides.producer.event();
+  const absl::StatusOr<int> messages = sides.consumer.event();
+  ASSERT_THAT(room, IsOk());
+  ASSERT_THAT(messages, IsOk());
+  ASSERT_EQ(sides.consumer.arm(), RingWait::kArmed);
+  ASSERT_EQ(sides.producer.push({}), Result::kDone);
+  EXPECT_TRUE(IsReadable(*messages));
+  ASSERT_EQ(sides.producer.arm(sides.ring.max_message_bytes()),
+            RingWait::kArmed);
+  EXPECT_TRUE(sides.consumer.next().has_value());
+  sides.consumer.release();
+  EXPECT_TRUE(IsReadable(*room));
+}
+
+TEST(MpscRingCampaign, Events) {
+  const int faults = FailEachCall(
+      [] {
+        absl::StatusOr<MpscRing> ring = MpscRing::Create(1);
+        EXPECT_THAT(ring, IsOk());
+        return std::make_unique<Sides>(*std::move(ring));
+      },
+      [](std::unique_ptr<Sides>& sides) {
+        absl::Status status = sides->producer.event().status();
+        status.Update(sides->consumer.event().status());
+        return status;
+      },
+      [](const absl::Status& outcome) { return !outcome.ok(); },
+      [](std::unique_ptr<Sides>& sides, const absl::Status& outcome) {
+        EXPECT_NE(outcome.message(), "");
+        CheckWaits(*sides);
+        CheckEvents(*sides);
+      });
+  EXPECT_GT(faults, 5);
 }
 
 }  // namespace

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Operations on a BroadcastRing: one writer, and readers that join, lag and leave.
+// Operations on a BroadcastRing: one writer, and readers that join, lag and leave. Both
+// sides wait, with a deadline that has passed, and are told by events.
+
+#include <poll.h>
 
 #include <algorithm>
 #include <array>
@@ -13,8 +16,11 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "doppel/containers/broadcast_ring.h"
 #include "doppel/containers/internal/mirror.h"
+#include "doppel/containers/ring_wait.h"
 #include "doppel/tests/fuzz/input.h"
 #include "doppel/tests/fuzz/items.h"
 
@@ -74,7 +80,7 @@ class BroadcastDriver {
       case 3:
         writer_->close();
         closed_ = true;
-        return;
+        return TellReaders();
       case 4:
         return CheckRing();
       case 5:
@@ -86,8 +92,9 @@ class BroadcastDriver {
       case 8:
       case 9:
       case 10:
-      case 11:
         return Push(CountFor(Room(), input));
+      case 11:
+        return StepWritersWait(op, input);
       case 12:
       case 13:
       case 14:
@@ -120,6 +127,8 @@ class BroadcastDriver {
     uint64_t released;
     uint64_t known = 0;
     NumberQueue items = {};  // Published and not finished.
+    bool armed = false;      // Its event is to tell of what comes,
+    bool due = false;        // and has.
   };
 
   // What the slowest reader has not handed back, of all that is published.
@@ -143,6 +152,7 @@ class BroadcastDriver {
     staged_.Clear();
     known_ = 0;
     closed_ = false;
+    armed_at_.reset();
   }
 
   uint64_t Available(uint64_t wanted) {
@@ -156,7 +166,68 @@ class BroadcastDriver {
     record_.next = std::max(record_.next, first + n);
   }
 
+  void TellReaders() {
+    for (auto& side : readers_) {
+      if (side) side->due |= std::exchange(side->armed, false);
+    }
+  }
+
+  static bool IsReadable(const absl::StatusOr<int>& event) {
+    Require(event.ok(), "event");
+    pollfd polled = {.fd = *event, .events = POLLIN, .revents = 0};
+    return poll(&polled, 1, 0) == 1;
+  }
+
+  void StepWritersWait(uint8_t op, Input& input) {
+    const bool readable = IsReadable(writer_->event());
+    // All have gone on as far as it asked.
+    if (armed_at_ && record_.position - Behind() >= *armed_at_) {
+      Require(readable, "the writer's event tells");
+    }
+    const uint64_t n = std::min(CountFor(Room(), input), capacity_);
+    // It hands over what is staged.
+    Publish();
+    armed_at_.reset();
+    if (op < 128) {
+      const bool fits = Available(n) >= n;
+      return Require(
+          writer_->wait(n, {.deadline = absl::InfinitePast()}) ==
+              (fits ? RingWait::kReady : RingWait::kDeadlineExceeded),
+          "how the writer's wait ends");
+    }
+    known_ = Room();
+    const RingWait expected = known_ >= n ? RingWait::kReady : RingWait::kArmed;
+    Require(writer_->arm(n) == expected, "what the writer's arm finds");
+    if (expected == RingWait::kArmed) {
+      armed_at_ = record_.position + n - capacity_;
+    }
+  }
+
+  void StepReadersWait(Side& side, Input& input) {
+    const bool readable = IsReadable(side.handle.event());
+    Require(!side.due || readable, "the reader's event tells");
+    const uint64_t n = std::min(CountFor(side.items.size(), input), capacity_);
+    const bool waits = input.Byte() % 2 == 0;
+    // It hands back what is finished.
+    side.released = side.finished;
+    if (!waits || side.known < n) side.known = side.items.size();
+    const auto ends = [&](RingWait otherwise) {
+      if (side.known >= n) return RingWait::kReady;
+      return closed_ ? RingWait::kClosed : otherwise;
+    };
+    if (waits) {
+      return Require(side.handle.wait(n, {.deadline = absl::InfinitePast()}) ==
+                         ends(RingWait::kDeadlineExceeded),
+                     "how the reader's wait ends");
+    }
+    const RingWait expected = ends(RingWait::kArmed);
+    Require(side.handle.arm(n) == expected, "what the reader's arm finds");
+    side.armed = expected == RingWait::kArmed;
+    side.due = false;
+  }
+
   void Publish() {
+    if (staged_.size() > 0) TellReaders();
     record_.position += staged_.size();
     for (auto& side : readers_) {
       if (!side) continue;
@@ -234,8 +305,9 @@ class BroadcastDriver {
         return PopOne(side);
       case 18:
       case 19:
-      case 20:
         return Pop(side, CountFor(side.items.size(), input));
+      case 20:
+        return StepReadersWait(side, input);
       case 21:
         side.handle.release();
         side.released = side.finished;
@@ -329,9 +401,10 @@ class BroadcastDriver {
   BroadcastRecord<T>& record_;
   uint64_t capacity_;
   std::optional<typename Ring::Writer> writer_;
-  uint64_t known_ = 0;   // Free slots that the writer knows of.
-  NumberQueue staged_;   // Written and not published.
-  bool closed_ = false;  // Whether the writer has closed.
+  uint64_t known_ = 0;                // Free slots that the writer knows of.
+  NumberQueue staged_;                // Written and not published.
+  bool closed_ = false;               // Whether the writer has closed.
+  std::optional<uint64_t> armed_at_;  // What all readers are to reach.
   std::array<std::optional<Side>, kReaders> readers_;
 };
 

@@ -2,6 +2,9 @@
 //
 // Operations on an MpscRing: reservations of several producers open at a time, committed
 // in any order, shortened, aborted, abandoned with their handle; and the one consumer.
+// Both sides wait, with a deadline that has passed, are told by events, and close.
+
+#include <poll.h>
 
 #include <algorithm>
 #include <array>
@@ -14,9 +17,11 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/mpsc_frame.h"
 #include "doppel/containers/mpsc_ring.h"
+#include "doppel/containers/ring_wait.h"
 #include "doppel/tests/fuzz/input.h"
 #include "doppel/tests/fuzz/items.h"
 
@@ -96,8 +101,14 @@ class MpscDriver {
         Released();
         break;
       case 4:
-      case 5:
         Pop(input);
+        break;
+      case 5:
+        if (op < 128) {
+          StepConsumersWait(op);
+        } else if (!open_[i]) {
+          StepProducersWait(i, op, input);
+        }
         break;
       case 6:
         StepHandles(i, op);
@@ -155,14 +166,23 @@ class MpscDriver {
     return sum;
   }
 
+  // The bytes at the end that a frame does not fit in.
+  uint64_t SkipFor(uint64_t frame_bytes) const {
+    const uint64_t to_end =
+        capacity_bytes_ - record_.claimed_bytes % capacity_bytes_;
+    return kCanonical && to_end < frame_bytes ? to_end : 0;
+  }
+
+  bool HasRoom(uint64_t frame_bytes) const {
+    return UsedBytes() + SkipFor(frame_bytes) + frame_bytes <= capacity_bytes_;
+  }
+
   // What a claim comes to; enters it into the model.
   Result ModelClaim(uint64_t bytes) {
     if (bytes > record_.ring.max_message_bytes()) return Result::kTooBig;
     const uint64_t frame_bytes = internal::FrameBytes(bytes);
-    const uint64_t to_end =
-        capacity_bytes_ - record_.claimed_bytes % capacity_bytes_;
-    const uint64_t skip = kCanonical && to_end < frame_bytes ? to_end : 0;
-    if (UsedBytes() + skip + frame_bytes > capacity_bytes_) {
+    const uint64_t skip = SkipFor(frame_bytes);
+    if (!HasRoom(frame_bytes)) {
       ++record_.refusals;
       record_.stalls += std::exchange(record_.stalled, true) ? 0 : 1;
       return Result::kFull;
@@ -202,7 +222,7 @@ class MpscDriver {
         producers_[i]->abort();
         frame.state = State::kSkip;
         open_[i].reset();
-        return;
+        return consumer_event_.Tell();
       case 11:
         return DropProducer(i);
       case 12:
@@ -214,14 +234,20 @@ class MpscDriver {
     producers_[i]->commit(frame.payload_bytes);
     frame.state = State::kMessage;
     open_[i].reset();
+    consumer_event_.Tell();
   }
 
   // What it has reserved is passed over.
   void DropProducer(size_t i) {
-    if (open_[i]) record_.frames[open_[i]->frame].state = State::kSkip;
+    if (open_[i]) {
+      record_.frames[open_[i]->frame].state = State::kSkip;
+      consumer_event_.Tell();
+    }
     open_[i].reset();
     producers_[i].reset();
     producers_[i].emplace(record_.ring.producer());
+    producer_events_[i] = {};
+    producers_closed_ = false;
   }
 
   void Push(size_t i, uint64_t bytes) {
@@ -234,7 +260,80 @@ class MpscDriver {
             "push says whether there was room");
     if (expected == Result::kDone) {
       record_.frames.back().state = State::kMessage;
+      consumer_event_.Tell();
     }
+  }
+
+  // Whether an event has been asked for, and is to tell.
+  struct Event {
+    bool armed = false;
+    bool due = false;
+
+    void Arm(RingWait result) {
+      armed = result == RingWait::kArmed;
+      due = false;
+    }
+    void Tell() { due |= std::exchange(armed, false); }
+    void Check(const absl::StatusOr<int>& fd) const {
+      Require(fd.ok(), "event");
+      pollfd polled = {.fd = *fd, .events = POLLIN, .revents = 0};
+      Require(!due || poll(&polled, 1, 0) == 1, "the event tells");
+    }
+  };
+
+  static RingWait Ends(bool ready, bool closed, RingWait otherwise) {
+    if (ready) return RingWait::kReady;
+    return closed ? RingWait::kClosed : otherwise;
+  }
+
+  void StepConsumersWait(uint8_t op) {
+    if (op < 32) {
+      consumer_.close();
+      consumer_closed_ = true;
+      for (Event& event : producer_events_) event.Tell();
+      return;
+    }
+    const absl::StatusOr<int> event = consumer_.event();
+    consumer_event_.Check(event);
+    Require(consumer_.closed() == producers_closed_, "closed");
+    // It hands back what was shown.
+    Released();
+    const bool ready = ModelNext() != nullptr;
+    if (op < 80) {
+      Require(consumer_.wait({.deadline = absl::InfinitePast()}) ==
+                  Ends(ready, producers_closed_, RingWait::kDeadlineExceeded),
+              "how the consumer's wait ends");
+      return;
+    }
+    const RingWait armed = consumer_.arm();
+    Require(armed == Ends(ready, producers_closed_, RingWait::kArmed),
+            "what the consumer's arm finds");
+    consumer_event_.Arm(armed);
+  }
+
+  void StepProducersWait(size_t i, uint8_t op, Input& input) {
+    MpscRing::Producer& producer = *producers_[i];
+    if (op >= 240) {
+      producer.close();
+      producers_closed_ = true;
+      return consumer_event_.Tell();
+    }
+    const absl::StatusOr<int> event = producer.event();
+    producer_events_[i].Check(event);
+    Require(producer.closed() == consumer_closed_, "closed");
+    const uint64_t bytes =
+        std::min(Length(input), record_.ring.max_message_bytes());
+    const bool ready = HasRoom(internal::FrameBytes(bytes));
+    if (op < 184) {
+      Require(producer.wait(bytes, {.deadline = absl::InfinitePast()}) ==
+                  Ends(ready, consumer_closed_, RingWait::kDeadlineExceeded),
+              "how the producer's wait ends");
+      return;
+    }
+    const RingWait armed = producer.arm(bytes);
+    Require(armed == Ends(ready, consumer_closed_, RingWait::kArmed),
+            "what the producer's arm finds");
+    producer_events_[i].Arm(armed);
   }
 
   // The frame of the next message, past what is to be skipped; nullptr if none.
@@ -251,6 +350,9 @@ class MpscDriver {
   }
 
   void Released() {
+    if (first_ != passed_) {
+      for (Event& event : producer_events_) event.Tell();
+    }
     first_ = passed_;
     record_.messages += std::exchange(shown_, 0);
   }
@@ -298,6 +400,8 @@ class MpscDriver {
       consumer_ = record_.ring.consumer();
       passed_ = first_;
       shown_ = 0;
+      consumer_event_ = {};
+      consumer_closed_ = false;
     } else if (op < 96) {
       MpscRing::Consumer moved(std::move(consumer_));
       consumer_ = std::move(moved);
@@ -326,7 +430,11 @@ class MpscDriver {
   uint64_t shown_ = 0;  // Messages between them.
   std::array<std::optional<Open>, kProducers> open_;
   std::array<std::optional<MpscRing::Producer>, kProducers> producers_;
+  std::array<Event, kProducers> producer_events_;
+  bool producers_closed_ = false;
   MpscRing::Consumer consumer_;
+  Event consumer_event_;
+  bool consumer_closed_ = false;
 };
 
 constexpr int kInputsPerRing = 4096;

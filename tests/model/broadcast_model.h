@@ -35,6 +35,7 @@
 #include "doppel/containers/internal/overwrite_protocol.h"
 #include "doppel/containers/ring_layout.h"
 #include "doppel/containers/ring_protocol.h"
+#include "doppel/tests/model/event_model.h"
 #include "doppel/tests/model/model_atomics.h"
 #include "doppel/tests/model/placed.h"
 #include "doppel/tests/model/search.h"
@@ -77,6 +78,12 @@ struct BroadcastPlan {
   bool peeks = false;     // What is read in the last turn is not handed back.
   bool one_seat = false;  // Readers have one seat in turn.
   bool filled = false;    // There is an item, and the first reader has joined.
+  // The writer sleeps until there is room, and who reads to the end until there is an
+  // item.
+  bool waits = false;
+  // Faults: who joins, or leaves, does not wake the writer.
+  bool joins_quietly = false;
+  bool leaves_quietly = false;
 };
 
 template <BroadcastPlan kPlan, int kReaders>
@@ -110,6 +117,7 @@ struct BroadcastModel : Model<BroadcastModel<kPlan, kReaders>, kReaders + 1> {
       if (taken[seat].exchange(1, std::memory_order_acquire) != 0) return;
       ::doppel::internal::JoinBroadcast<ModelAtomics, ModelFences>(
           side, *writer.get());
+      if (!kPlan.joins_quietly) WakeWriter();
     }
     Read(side);
     taken[seat].store(0, std::memory_order_release);
@@ -125,14 +133,32 @@ struct BroadcastModel : Model<BroadcastModel<kPlan, kReaders>, kReaders + 1> {
       const uint64_t n = cursor.AvailableFor(1);
       RL_ASSERT(n <= kPlan.capacity);
       if (n == 0) {
-        if (kPlan.read_turns == 0) rl::yield(1, RL_INFO);
+        if (kPlan.waits) {
+          WaitForRoom(cursor);
+        } else if (kPlan.read_turns == 0) {
+          rl::yield(1, RL_INFO);
+        }
         continue;
       }
       Slot(cursor.position())(RL_INFO) = cursor.position();
       cursor.Stage(1);
       cursor.Publish();
+      if (kPlan.waits) items.Notify();
     }
+    RL_ASSERT(!kPlan.waits || cursor.position() == kPlan.items);
     cursor.Close();
+    if (kPlan.waits) items.Notify();
+  }
+
+  // As WaitForRoom in broadcast_wait.cc.
+  template <class Cursor>
+  void WaitForRoom(Cursor& cursor) {
+    cursor.Wish(1);
+    room.Wait([&] {
+      cursor.Look();
+      return cursor.known() >= 1;
+    });
+    cursor.EndWish();
   }
 
   void Read(Side& side) {
@@ -148,20 +174,36 @@ struct BroadcastModel : Model<BroadcastModel<kPlan, kReaders>, kReaders + 1> {
         RL_ASSERT(Slot(cursor.position())(RL_INFO) == cursor.position());
         if (kPlan.peeks && turn == kPlan.read_turns - 1) break;
         cursor.Finish(1);
-        RL_ASSERT(!cursor.Publish());
+        const bool wakes = cursor.Publish();
+        RL_ASSERT(kPlan.waits || !wakes);
+        if (wakes) room.NotifySlow();
       } else if (closed) {
         RL_ASSERT(kPlan.read_turns != 0 || cursor.position() == kPlan.items);
         break;
+      } else if (kPlan.read_turns == 0 && kPlan.waits) {
+        items.Wait([&] {
+          const bool ended = cursor.closed();
+          cursor.Look();
+          return ended || cursor.known() >= 1;
+        });
       } else if (kPlan.read_turns == 0) {
         rl::yield(1, RL_INFO);
       }
     }
     ::doppel::internal::LeaveBroadcast(side);
+    if (!kPlan.leaves_quietly) WakeWriter();
+  }
+
+  // As BroadcastStorage::Join and BroadcastHold do.
+  void WakeWriter() {
+    if (kPlan.waits && ::doppel::internal::WriterWaits(*writer.get())) {
+      room.NotifySlow();
+    }
   }
 
   // Bounded turns make the number of schedules finite.
   static bool GoesOn(int turn) {
-    return kPlan.read_turns == 0 || turn < kPlan.write_turns;
+    return kPlan.waits || kPlan.read_turns == 0 || turn < kPlan.write_turns;
   }
 
   rl::var<uint64_t>& Slot(uint64_t position) {
@@ -171,6 +213,8 @@ struct BroadcastModel : Model<BroadcastModel<kPlan, kReaders>, kReaders + 1> {
   Placed<Side> writer;
   Placed<Sides> sides;
   std::array<ModelAtomic<uint32_t>, kReaders> taken;
+  ModelEventCount<kReaders + 1> items;
+  ModelEventCount<kReaders + 1> room;
   std::array<rl::var<uint64_t>, kPlan.capacity> slots;
 };
 

@@ -30,6 +30,17 @@ std::span<const NamedModel> BroadcastModels() {
           "TwoJoin", 2, 3),
       Named<BroadcastModel<{.capacity = 2, .read_turns = 0}, 2>>(
           "TwoUntilTheEnd", 1, 2),
+      Named<BroadcastModel<{.items = 2, .read_turns = 1, .waits = true}, 1>>(
+          "TheWriterWaits", 4, 5),
+      Named<BroadcastModel<{.items = 2, .read_turns = 0, .waits = true}, 1>>(
+          "BothWait", 3, 4),
+      Named<BroadcastModel<
+          {.items = 3, .sessions = 2, .read_turns = 1, .waits = true}, 1>>(
+          "TheWriterWaitsForOneThatJoinsTwice", 2, 4),
+      Named<BroadcastModel<{.items = 2, .read_turns = 1, .waits = true}, 2>>(
+          "TheWriterWaitsForTwo", 1, 2),
+      Named<BroadcastModel<{.items = 2, .read_turns = 0, .waits = true}, 2>>(
+          "AllWait", 1, 2),
   };
   return kModels;
 }

@@ -118,6 +118,14 @@ class ModelAtomic {
         InfoOf(where)));
   }
 
+  T fetch_sub(T value, Order order = Order::seq_cst,
+              Where where = Where::current()) {
+    const SwitchPoint point(ordinal_);
+    return Cooked(word_.fetch_sub(
+        Raw(value), OrderOf(where, Operation::kReadModifyWrite, order),
+        InfoOf(where)));
+  }
+
   T fetch_or(T value, Order order = Order::seq_cst,
              Where where = Where::current()) {
     const SwitchPoint point(ordinal_);

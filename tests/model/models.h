@@ -4,6 +4,7 @@
 //
 //   SpscModels()  writer and reader, who never wait      spsc_model.h
 //   WaitModels()  writer and reader, who sleep           wait_model.h
+//   EventModels() threads that sleep by an event count   event_model.h
 //   MpscModels()  two producers and a consumer           mpsc_model.h
 //   BroadcastModels()  a writer and readers that come and go  broadcast_model.h
 //   OverwriteModels()  a writer that overwrites, and a reader broadcast_model.h
@@ -63,6 +64,7 @@ struct NamedModel {
 
 std::span<const NamedModel> SpscModels();
 std::span<const NamedModel> WaitModels();
+std::span<const NamedModel> EventModels();
 std::span<const NamedModel> MpscModels();
 std::span<const NamedModel> BroadcastModels();
 std::span<const NamedModel> OverwriteModels();

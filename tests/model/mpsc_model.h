@@ -37,6 +37,7 @@
 
 #include "doppel/containers/internal/mpsc_frame.h"
 #include "doppel/containers/internal/mpsc_protocol.h"
+#include "doppel/tests/model/event_model.h"
 #include "doppel/tests/model/model_atomics.h"
 #include "doppel/tests/model/search.h"
 
@@ -86,7 +87,8 @@ struct MpscPlan {
   uint64_t batch = 1;    // Messages that the consumer hands back at once.
   uint64_t forgets = 0;  // Words at a run's end that are not zeroed: a fault.
   bool frames_wrap = true;
-  int turns = 0;  // Of each thread; 0: until all is done, with yields.
+  int turns = 0;       // Of each thread; 0: until all is done, with yields.
+  bool waits = false;  // Sleeps and is woken, instead of yields.
 };
 
 template <MpscPlan kPlan>
@@ -126,7 +128,7 @@ struct MpscModel : Model<MpscModel<kPlan>, 3> {
             RL_ASSERT(used_bytes <= kCapacityBytes);
           });
       if (!offset) {
-        TurnInVain();
+        TurnInVain(room, [&] { return cursor.HasRoom(frame_bytes); });
         continue;
       }
       ++sent;
@@ -138,6 +140,7 @@ struct MpscModel : Model<MpscModel<kPlan>, 3> {
           IsSkipped(sent) ? Header::Skip(frame_bytes)
                           : Header::Message(payload_words * kUnit, frame_bytes),
           HeaderAt());
+      if (kPlan.waits) committed.Notify();
     }
   }
 
@@ -149,7 +152,8 @@ struct MpscModel : Model<MpscModel<kPlan>, 3> {
       if (!header.committed()) {
         HandBack(cursor);
         shown = 0;
-        TurnInVain();
+        TurnInVain(committed,
+                   [&] { return cursor.Look(HeaderAt()).committed(); });
         continue;
       }
       // What was never committed has a length that no frame has.
@@ -189,6 +193,7 @@ struct MpscModel : Model<MpscModel<kPlan>, 3> {
         At(offset + i).Write(0);
       }
     });
+    if (kPlan.waits) room.Notify();
   }
 
   bool AllArrived() const {
@@ -197,8 +202,13 @@ struct MpscModel : Model<MpscModel<kPlan>, 3> {
   static bool GoesOn(int turn) {
     return kPlan.turns == 0 || turn < kPlan.turns;
   }
-  static void TurnInVain() {
-    if (kPlan.turns == 0) rl::yield(1, RL_INFO);
+  template <class Look>
+  static void TurnInVain(ModelEventCount<3>& count, Look look) {
+    if (kPlan.waits) {
+      count.Wait(look);
+    } else if (kPlan.turns == 0) {
+      rl::yield(1, RL_INFO);
+    }
   }
 
   static uint64_t PayloadWords(uint64_t message) {
@@ -222,6 +232,8 @@ struct MpscModel : Model<MpscModel<kPlan>, 3> {
 
   ModelAtomic<uint64_t> claim{0};
   ModelAtomic<uint64_t> consumer{0};
+  ModelEventCount<3> committed;
+  ModelEventCount<3> room;
   std::array<ModelWord, kPlan.capacity_words> words;
   std::array<uint64_t, 2> arrived = {};  // The consumer's, by producer.
 };

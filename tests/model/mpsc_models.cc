@@ -36,6 +36,11 @@ std::span<const NamedModel> MpscModels() {
                        .turns = 3}>>("OneEachWithOneView", 4, 5),
       Named<MpscModel<{.capacity_words = 5, .frames_wrap = false}>>(
           "WithOneViewUntilDone", 1, 2),
+      Named<MpscModel<{.capacity_words = 2, .messages = 1, .waits = true}>>(
+          "AllWaitOneFits", 1, 3),
+      Named<MpscModel<{.capacity_words = 5, .waits = true}>>("AllWait", 1, 2),
+      Named<MpscModel<{.capacity_words = 5, .skip = 2, .waits = true}>>(
+          "AllWaitAndSomeAreGivenUp", 1, 2),
   };
   return kModels;
 }

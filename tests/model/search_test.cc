@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <string>
 
+#include "doppel/tests/model/broadcast_model.h"
+#include "doppel/tests/model/event_model.h"
 #include "doppel/tests/model/model_atomics.h"
 #include "doppel/tests/model/models.h"
 #include "doppel/tests/model/mpsc_model.h"
@@ -90,6 +92,45 @@ TEST(Sleep, AWakeThatComesBeforeTheSleepIsLostUnlessTheWordChanges) {
   EXPECT_EQ(SearchAll<SleepAndWake<true>>().result, Result::kAllTried);
   EXPECT_EQ(SearchAll<SleepAndWake<false>>().fault, "DEADLOCK");
   EXPECT_EQ(SearchAtRandom<SleepAndWake<false>>(1'000).fault, "DEADLOCK");
+}
+
+// The models would notice who sleeps, or wakes, in another order.
+template <EventFault kFault, bool kEvents>
+struct Careless {
+  static constexpr EventPlan kPlan = {
+      .stores = 2, .each = true, .events = kEvents, .fault = kFault};
+  static std::string Fault() {
+    return SearchAtRandom<EventModel<kPlan>>(10'000).fault;
+  }
+};
+
+TEST(Event, AStepOutOfItsPlaceLosesAWake) {
+  EXPECT_EQ((Careless<EventFault::kNone, false>::Fault()), "");
+  EXPECT_EQ((Careless<EventFault::kLooksBefore, false>::Fault()), "DEADLOCK");
+  EXPECT_EQ((Careless<EventFault::kDoesNotAdvance, false>::Fault()),
+            "DEADLOCK");
+  EXPECT_EQ((Careless<EventFault::kEntersLate, false>::Fault()), "DEADLOCK");
+  EXPECT_EQ((Careless<EventFault::kNone, true>::Fault()), "");
+  EXPECT_EQ((Careless<EventFault::kArmsLate, true>::Fault()), "DEADLOCK");
+}
+
+// The models would notice a reader that does not wake the writer when it stands no longer
+// where the writer saw it.
+template <bool kJoins, bool kLeaves>
+std::string QuietReaders() {
+  static constexpr BroadcastPlan kPlan = {.items = 4,
+                                          .sessions = 2,
+                                          .read_turns = 1,
+                                          .waits = true,
+                                          .joins_quietly = kJoins,
+                                          .leaves_quietly = kLeaves};
+  return SearchAtRandom<BroadcastModel<kPlan, 2>>(100'000).fault;
+}
+
+TEST(Broadcast, AReaderThatJoinsOrLeavesQuietlyStopsTheWriter) {
+  EXPECT_EQ((QuietReaders<false, false>()), "");
+  EXPECT_EQ((QuietReaders<true, false>()), "DEADLOCK");
+  EXPECT_EQ((QuietReaders<false, true>()), "DEADLOCK");
 }
 
 // The models would notice a consumer that leaves something behind.

@@ -83,12 +83,19 @@ template <int kThreads>
 class ModelEvent {
  public:
   void Wait() {
+    Poll();
+    set_ = false;
+  }
+  void Poll() {
     SwitchPoint::Here(ordinal_);
     if (set_) {
       rl::yield(1, RL_INFO);
     } else {
       sleepers_.Sleep();
     }
+  }
+  void Clear() {
+    SwitchPoint::Here(ordinal_);
     set_ = false;
   }
   void Signal() {

@@ -24,7 +24,7 @@ namespace doppel::internal {
 namespace {
 
 using ::doppel::internal::sys::Call;
-using ::doppel::testing::CallTotal;
+using ::doppel::testing::CallCounter;
 using ::doppel::testing::FaultPlan;
 using ::doppel::testing::IsOk;
 using ::doppel::testing::IsReadable;
@@ -77,10 +77,10 @@ TEST(EventCount, NoSystemCallWhileNobodyWaits) {
             RingWait::kDeadlineExceeded);
   counter.number = 1;
   EXPECT_EQ(counter.Arm(**event, 1), RingWait::kReady);
-  const CallTotal calls;
+  const CallCounter calls;
   for (int i = 0; i < 3; ++i) counter.Add();
   EXPECT_EQ(counter.Wait(4, kSleepAtOnce), RingWait::kReady);
-  EXPECT_EQ(calls.calls(), 0);
+  EXPECT_EQ(calls.total(), 0);
 }
 
 TEST(EventCount, OneCallForEachThatIsArmed) {
@@ -88,9 +88,9 @@ TEST(EventCount, OneCallForEachThatIsArmed) {
   const absl::StatusOr<EventSeat*> event = counter.count.EventFor(nullptr);
   ASSERT_THAT(event, IsOk());
   ASSERT_EQ(counter.Arm(**event, 10), RingWait::kArmed);
-  const CallTotal calls;
+  const CallCounter calls;
   for (int i = 0; i < 3; ++i) counter.Add();
-  EXPECT_EQ(calls.calls(), 1) << "told once, and not again until it is armed";
+  EXPECT_EQ(calls.total(), 1) << "told once, and not again until it is armed";
   EXPECT_TRUE(IsReadable((*event)->fd));
 }
 
