@@ -107,7 +107,10 @@ class MpscConsumer {
     const uint64_t bytes = header.payload_bytes();
     if (bytes > buffer.size()) return bytes;
     const std::span<const std::byte> message = Show(header);
-    if (bytes > 0) std::memcpy(buffer.data(), message.data(), bytes);
+    // memcpy may not be given the null pointer of an empty span.
+    if (!buffer.empty()) {
+      std::memcpy(buffer.data(), message.data(), bytes);
+    }
     release();
     return bytes;
   }

@@ -118,6 +118,7 @@ TYPED_TEST(ReaderWait, ADeadlineEndsIt) {
 TYPED_TEST(ReaderWait, APushWakesAllReaders) {
   auto ring = MakeRing<TypeParam>();
   std::vector<std::thread> partners;
+  partners.reserve(3);
   for (uint64_t wanted = 1; wanted <= 3; ++wanted) {
     partners.emplace_back([wanted, reader = Join(ring)]() mutable {
       auto own = std::move(reader);
@@ -136,6 +137,7 @@ TYPED_TEST(ReaderWait, APushWakesAllReaders) {
 TYPED_TEST(ReaderWait, TheWritersEndWakesAllReadersWhichGetTheRest) {
   auto ring = MakeRing<TypeParam>();
   std::vector<std::thread> partners;
+  partners.reserve(2);
   for (int i = 0; i < 2; ++i) {
     partners.emplace_back([reader = Join(ring)]() mutable {
       auto own = std::move(reader);
@@ -368,6 +370,7 @@ void RunThreads(int readers, bool by_event) {
   Back ring = MakeRing<Back>();
   const auto items = static_cast<uint64_t>(Scaled(100'000, 10'000'000));
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(readers));
   for (int i = 0; i < readers; ++i) {
     threads.emplace_back([&, i, reader = Join(ring)]() mutable {
       std::optional<Back::Reader> own(std::move(reader));
@@ -440,6 +443,7 @@ TEST(OverwritingRingWait, NoWakeIsLost) {
   const auto items = static_cast<uint64_t>(Scaled(10'000, 500'000));
   std::atomic<uint64_t> seen{0};
   std::vector<std::thread> threads;
+  threads.reserve(2);
   for (int i = 0; i < 2; ++i) {
     threads.emplace_back([&, reader = Join(ring)]() mutable {
       auto own = std::move(reader);

@@ -146,6 +146,7 @@ TEST(MpscRingWait, ACommitOfWhatComesFirstWakesTheConsumer) {
 TEST(MpscRingWait, ReleaseWakesAllProducers) {
   MpscRing ring = MakeRing();
   std::vector<std::thread> partners;
+  partners.reserve(3);
   {
     auto filler = ring.producer();
     Fill(filler);
@@ -226,6 +227,7 @@ TEST(MpscRingWait, TheConsumersEndWakesAllProducers) {
     Fill(filler);
   }
   std::vector<std::thread> partners;
+  partners.reserve(2);
   for (int i = 0; i < 2; ++i) {
     partners.emplace_back([producer = ring.producer()]() mutable {
       auto own = std::move(producer);
@@ -295,6 +297,7 @@ void RunThreads(int producers, bool by_event) {
   const auto messages = static_cast<uint64_t>(Scaled(20'000, 1'000'000));
   std::atomic<int> done{0};
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(producers));
   for (int i = 0; i < producers; ++i) {
     threads.emplace_back([&, i, by_event = by_event && i % 2 == 0,
                           producer = ring.producer()]() mutable {

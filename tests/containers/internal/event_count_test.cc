@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <thread>
@@ -123,6 +124,7 @@ void MeetAtEachNumber(int waiters, int notifiers, uint64_t numbers,
   Counter counter;
   std::atomic<uint64_t> seen{0};  // By all waiters together.
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(waiters + notifiers));
   for (int i = 0; i < waiters; ++i) {
     threads.emplace_back([&, by_event = events && i % 2 == 0] {
       EventSeat* const event = *counter.count.EventFor(nullptr);
@@ -167,6 +169,7 @@ TEST(EventCount, NoWakeIsLostAmongMany) {
   const auto numbers = static_cast<uint64_t>(Scaled(50'000, 2'000'000));
   Counter counter;
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int i = 0; i < 2; ++i) {
     threads.emplace_back([&] {
       for (uint64_t wanted = 1; wanted <= 2 * numbers;) {
