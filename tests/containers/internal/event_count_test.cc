@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <thread>
 #include <vector>
@@ -33,7 +34,8 @@ using ::doppel::testing::kSleepAtOnce;
 using ::doppel::testing::Scaled;
 using ::doppel::testing::Until;
 
-// A number that grows, and who waits for it.
+// A number that grows, and who waits for it. On the heap: it wants more alignment than
+// the stack may have.
 struct Counter {
   void Add() {
     number.fetch_add(1, std::memory_order_release);
@@ -70,7 +72,8 @@ TEST(EventWord, GoesOnOnceForEachCountThatSomebodySaw) {
 }
 
 TEST(EventCount, NoSystemCallWhileNobodyWaits) {
-  Counter counter;
+  const auto owned = std::make_unique<Counter>();
+  Counter& counter = *owned;
   const absl::StatusOr<EventSeat*> event = counter.count.EventFor(nullptr);
   ASSERT_THAT(event, IsOk());
   // After waits that have ended, too.
@@ -84,8 +87,25 @@ TEST(EventCount, NoSystemCallWhileNobodyWaits) {
   EXPECT_EQ(calls.total(), 0);
 }
 
+TEST(EventCount, SpinningNeverSleeps) {
+  const auto owned = std::make_unique<Counter>();
+  Counter& counter = *owned;
+  const CallCounter calls;
+  std::thread partner([&] {
+    EXPECT_EQ(counter.Wait(3, {.spin = absl::InfiniteDuration()}),
+              RingWait::kReady);
+  });
+  for (int i = 0; i < 3; ++i) {
+    absl::SleepFor(absl::Milliseconds(1));
+    counter.Add();
+  }
+  partner.join();
+  EXPECT_EQ(calls.total(), 0);
+}
+
 TEST(EventCount, OneCallForEachThatIsArmed) {
-  Counter counter;
+  const auto owned = std::make_unique<Counter>();
+  Counter& counter = *owned;
   const absl::StatusOr<EventSeat*> event = counter.count.EventFor(nullptr);
   ASSERT_THAT(event, IsOk());
   ASSERT_EQ(counter.Arm(**event, 10), RingWait::kArmed);
@@ -96,7 +116,8 @@ TEST(EventCount, OneCallForEachThatIsArmed) {
 }
 
 TEST(EventCount, EventsAreGivenBackAndTakenAgain) {
-  EventCount count;
+  const auto owned = std::make_unique<EventCount>();
+  EventCount& count = *owned;
   const absl::StatusOr<EventSeat*> first = count.EventFor(nullptr);
   const absl::StatusOr<EventSeat*> second = count.EventFor(nullptr);
   ASSERT_THAT(first, IsOk());
@@ -108,7 +129,8 @@ TEST(EventCount, EventsAreGivenBackAndTakenAgain) {
 }
 
 TEST(EventCount, WhatIsLeftArmedIsNotTheNextHolders) {
-  Counter counter;
+  const auto owned = std::make_unique<Counter>();
+  Counter& counter = *owned;
   EventSeat* const first = *counter.count.EventFor(nullptr);
   ASSERT_EQ(counter.Arm(*first, 10), RingWait::kArmed);
   first->Leave();
@@ -121,7 +143,8 @@ TEST(EventCount, WhatIsLeftArmedIsNotTheNextHolders) {
 // All sleep over and over: a wake that is lost stands still for ever.
 void MeetAtEachNumber(int waiters, int notifiers, uint64_t numbers,
                       bool events) {
-  Counter counter;
+  const auto owned = std::make_unique<Counter>();
+  Counter& counter = *owned;
   std::atomic<uint64_t> seen{0};  // By all waiters together.
   std::vector<std::thread> threads;
   threads.reserve(static_cast<size_t>(waiters + notifiers));
@@ -167,7 +190,8 @@ TEST(EventCount, NoEventIsLost) {
 // Notifiers do not wait for the waiters: their marks and wakes fall into each other.
 TEST(EventCount, NoWakeIsLostAmongMany) {
   const auto numbers = static_cast<uint64_t>(Scaled(50'000, 2'000'000));
-  Counter counter;
+  const auto owned = std::make_unique<Counter>();
+  Counter& counter = *owned;
   std::vector<std::thread> threads;
   threads.reserve(4);
   for (int i = 0; i < 2; ++i) {
@@ -190,7 +214,8 @@ TEST(EventCount, NoWakeIsLostAmongMany) {
 TEST(EventCount, WithoutMembarrierWakesArriveAllTheSame) {
   const FaultPlan plan(
       {.call = Call::kMembarrier, .error = EPERM, .sticky = true});
-  Counter counter;
+  const auto owned = std::make_unique<Counter>();
+  Counter& counter = *owned;
   std::thread waiter([&] {
     for (uint64_t wanted = 1; wanted <= 50; ++wanted) {
       ASSERT_EQ(counter.Wait(wanted, kSleepAtOnce), RingWait::kReady);
@@ -208,7 +233,8 @@ TEST(EventCount, WithoutMembarrierWakesArriveAllTheSame) {
 
 TEST(EventCount, SleepsThatEndEarlyAreRepeated) {
   for (const int error : {EINTR, EAGAIN}) {
-    Counter counter;
+    const auto owned = std::make_unique<Counter>();
+    Counter& counter = *owned;
     const FaultPlan plan({.call = Call::kFutex, .error = error});
     EXPECT_EQ(counter.Wait(1, Until(absl::Milliseconds(5))),
               RingWait::kDeadlineExceeded);
@@ -217,7 +243,8 @@ TEST(EventCount, SleepsThatEndEarlyAreRepeated) {
 }
 
 TEST(EventCount, AnEventThatCannotBeMadeIsAnError) {
-  EventCount count;
+  const auto owned = std::make_unique<EventCount>();
+  EventCount& count = *owned;
   {
     const FaultPlan plan({.call = Call::kEventfd, .error = EMFILE});
     EXPECT_FALSE(count.EventFor(nullptr).ok());
