@@ -212,11 +212,16 @@ class BroadcastRing<T>::Writer {
   ABSL_ATTRIBUTE_ALWAYS_INLINE bool try_push(const T& item) {
     if (ABSL_PREDICT_FALSE(cursor_.AvailableFor(1) == 0)) return false;
     std::construct_at(reinterpret_cast<T*>(place_.here()), item);
-    if (place_.EntersLine(sizeof(T)) &&
-        cursor_.known() * sizeof(T) > internal::kAheadBytes) {
-      internal::FetchToWrite(place_.here() + internal::kAheadBytes, sizeof(T));
+    if constexpr (kMirrored) {
+      cursor_.Stage(1);
+      if (place_.EndsLine(sizeof(T)) &&
+          cursor_.known() > internal::kAheadBytes / sizeof(T)) {
+        internal::FetchToWrite(place_.here() + internal::kAheadBytes,
+                               sizeof(T));
+      }
+    } else {
+      Pass(1);
     }
-    Pass(1);
     publish();
     return true;
   }

@@ -199,10 +199,14 @@ class OverwritingRing<T>::Writer {
     cursor_.MakeRoom(1);
     internal::StoreWords<sizeof(T)>(
         place_.here(), reinterpret_cast<const std::byte*>(&item), sizeof(T));
-    if (place_.EntersLine(sizeof(T))) {
-      internal::FetchToWrite(place_.here() + internal::kAheadBytes, sizeof(T));
+    if constexpr (internal::Mirror::kMaxViews == 2) {
+      if (place_.EndsLine(sizeof(T))) {
+        internal::FetchToWrite(place_.here() + internal::kAheadBytes,
+                               sizeof(T));
+      }
+    } else {
+      place_.Advance(sizeof(T));
     }
-    place_.Advance(sizeof(T));
     Publish(1);
   }
 

@@ -60,6 +60,14 @@ std::unique_ptr<BroadcastStorage> MakeWords(uint32_t max_readers) {
 
 }  // namespace
 
+void BroadcastHold::LeaveSeat(BroadcastSeat* seat) noexcept {
+  if (seat == nullptr) return;
+  LeaveBroadcast(*seat->side);
+  if (WriterWaits(*seat->writer)) seat->room->NotifySlow();
+  // Last: nobody holds the ring for this handle any more.
+  seat->taken.store(false, std::memory_order_release);
+}
+
 absl::StatusOr<BroadcastSeat*> BroadcastStorage::TakeSeat() {
   for (uint32_t i = 0; i < max_readers; ++i) {
     // Acquire: the holder before has left its statistics and its scratch.

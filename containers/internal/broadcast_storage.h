@@ -95,15 +95,10 @@ class BroadcastHold {
 
  private:
   // Inlined on every path, as RingClaim's: the handle must not live in memory.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE void Leave() {
-    if (seat_ == nullptr) return;
-    LeaveBroadcast(*seat_->side);
-    if (ABSL_PREDICT_FALSE(WriterWaits(*seat_->writer))) {
-      seat_->room->NotifySlow();
-    }
-    // Last: nobody holds the ring for this handle any more.
-    seat_->taken.store(false, std::memory_order_release);
-  }
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void Leave() { LeaveSeat(seat_); }
+
+  // Does nothing for null.
+  static void LeaveSeat(BroadcastSeat* seat) noexcept;
 
   BroadcastSeat* seat_;  // Null: moved from.
 };

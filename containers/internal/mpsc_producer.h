@@ -228,13 +228,8 @@ class MpscProducer {
 
   // Inlined on every path, unwinding too: see MpscShared::Looked.
   ABSL_ATTRIBUTE_ALWAYS_INLINE void Leave() {
-    if (shared_ == nullptr) return;
-    if (ABSL_PREDICT_FALSE(open_bytes_ != 0)) {
-      AbortLeft(*shared_, MpscHeaderAt{data_}.word(open_offset_bytes_),
-                open_bytes_);
-    }
-    if (ABSL_PREDICT_FALSE(event_ != nullptr)) event_->Leave();
-    shared_->producers.fetch_sub(1, std::memory_order_release);
+    LeaveProducer(shared_, MpscHeaderAt{data_}.word(open_offset_bytes_),
+                  open_bytes_, event_);
   }
 
   MpscShared* shared_;  // Null: moved from.

@@ -26,12 +26,17 @@ void MpscShared::Looked(uint64_t position, uint64_t used_bytes, bool full) {
   }
 }
 
-void AbortLeft(MpscShared& shared, uint64_t* header, uint64_t frame_bytes) {
-  if (shared.owner_process != sys::ProcessId()) return;
-  MpscProducerCursor<>::Commit(
-      0, MpscHeader::Skip(frame_bytes),
-      [header](uint64_t) { return std::atomic_ref<uint64_t>(*header); });
-  shared.committed.Notify();
+void LeaveProducer(MpscShared* shared, uint64_t* header, uint64_t open_bytes,
+                   EventSeat* event) noexcept {
+  if (shared == nullptr) return;
+  if (open_bytes != 0 && shared->owner_process == sys::ProcessId()) {
+    MpscProducerCursor<>::Commit(
+        0, MpscHeader::Skip(open_bytes),
+        [header](uint64_t) { return std::atomic_ref<uint64_t>(*header); });
+    shared->committed.Notify();
+  }
+  if (event != nullptr) event->Leave();
+  shared->producers.fetch_sub(1, std::memory_order_release);
 }
 
 }  // namespace doppel::internal

@@ -90,9 +90,12 @@ struct MpscHeaderAt {
   }
 };
 
-// Makes a reservation that a handle's end left open a frame to skip. Does nothing in
-// a forked child: the frame is the parent's, which may yet commit it.
-void AbortLeft(MpscShared& shared, uint64_t* header, uint64_t frame_bytes);
+// Ends a producer; of none (null) there is nothing to end. A reservation of
+// `open_bytes` at `header` that it leaves open becomes a frame to skip, unless this is a
+// forked child: the frame is the parent's, which may yet commit it. A call that is given
+// no handle, so that handles live in registers whatever ends them.
+void LeaveProducer(MpscShared* shared, uint64_t* header, uint64_t open_bytes,
+                   EventSeat* event) noexcept;
 
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
 static_assert(offsetof(MpscShared, claim_position) == 0);

@@ -47,12 +47,6 @@ class RingPlace {
   // Bytes from here to where the offset goes back to 0.
   uint64_t bytes_to_wrap() const { return lap_bytes_ - offset_bytes_; }
 
-  // Whether the item here is the first that begins in its line, if items of
-  // `item_bytes` are not longer than a line.
-  bool EntersLine(uint64_t item_bytes) const {
-    return offset_bytes_ % kCacheLineBytes < item_bytes;
-  }
-
   // REQUIRES: bytes <= the lap.
   void Advance(uint64_t bytes) {
     offset_bytes_ += bytes;

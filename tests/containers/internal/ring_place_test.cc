@@ -25,17 +25,21 @@ TEST(RingPlace, GoesRound) {
   EXPECT_EQ(place.here(), memory.data()) << "a whole lap";
 }
 
-// Items of every size up to a line: each line is entered once.
-TEST(RingPlace, EveryLineIsEnteredOnce) {
-  constexpr uint64_t kLap = 64 * kCacheLineBytes;
-  for (uint64_t item_bytes = 1; item_bytes <= kCacheLineBytes; ++item_bytes) {
-    RingPlace place(nullptr, kLap, 0);
-    uint64_t entered = 0;
-    for (uint64_t at = 0; at < kLap; at += item_bytes) {
-      if (place.EntersLine(item_bytes)) ++entered;
-      place.Advance(item_bytes);
+// Items of every size, over the end of the lap: each line ends once, and the place is
+// where Advance would be.
+TEST(RingPlace, EveryLineEndsOnce) {
+  constexpr uint64_t kLines = 64;
+  std::array<std::byte, kLines * kCacheLineBytes> lap;
+  for (uint64_t item_bytes = 1; item_bytes <= 200; ++item_bytes) {
+    RingPlace place(lap.data(), lap.size(), 0);
+    RingPlace same = place;
+    for (uint64_t at = 0; at < 3 * lap.size(); at += item_bytes) {
+      const bool ends =
+          (at + item_bytes) / kCacheLineBytes > at / kCacheLineBytes;
+      ASSERT_EQ(place.EndsLine(item_bytes), ends) << item_bytes << " at " << at;
+      same.Advance(item_bytes);
+      ASSERT_EQ(place.here(), same.here()) << item_bytes << " at " << at;
     }
-    EXPECT_EQ(entered, kLap / kCacheLineBytes) << item_bytes;
   }
 }
 
