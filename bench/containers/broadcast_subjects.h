@@ -47,6 +47,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/attributes.h"
 #include "benchmark/benchmark.h"
 #include "boost/circular_buffer.hpp"
 #include "boost/lockfree/spsc_queue.hpp"
@@ -79,11 +80,11 @@ class DoppelBroadcast {
   struct Writer {
     Ring::Writer ring;
     template <class Wait>
-    void Push(uint64_t item, Wait wait) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE void Push(uint64_t item, Wait wait) {
       while (!ring.try_push(item)) wait();
     }
     template <class Wait>
-    void Fill(uint64_t first, Wait wait) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE void Fill(uint64_t first, Wait wait) {
       std::span<uint64_t> slots;
       while ((slots = ring.reserve(kBatch)).empty()) wait();
       std::iota(slots.begin(), slots.end(), first);
@@ -92,13 +93,13 @@ class DoppelBroadcast {
   };
   struct Reader {
     Ring::Reader ring;
-    size_t Pop(uint64_t& sum) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE size_t Pop(uint64_t& sum) {
       uint64_t item = 0;
       if (!ring.try_pop(item)) return 0;
       sum += item;
       return 1;
     }
-    size_t Drain(uint64_t& sum) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE size_t Drain(uint64_t& sum) {
       auto items = ring.peek();
       items = items.first(std::min(items.size(), kBatch));
       sum += Sum(items);
@@ -124,11 +125,11 @@ class DoppelOverwriting {
   struct Writer {
     Ring::Writer ring;
     template <class Wait>
-    void Push(uint64_t item, Wait) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE void Push(uint64_t item, Wait) {
       ring.push(item);
     }
     template <class Wait>
-    void Fill(uint64_t first, Wait) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE void Fill(uint64_t first, Wait) {
       std::array<uint64_t, kBatch> items;
       std::iota(items.begin(), items.end(), first);
       ring.push(items);
@@ -136,14 +137,14 @@ class DoppelOverwriting {
   };
   struct Reader {
     Ring::Reader ring;
-    size_t Pop(uint64_t& sum) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE size_t Pop(uint64_t& sum) {
       const uint64_t lost = ring.lost();
       uint64_t item = 0;
       if (!ring.try_pop(item)) return ring.lost() - lost;
       sum += item;
       return ring.lost() - lost + 1;
     }
-    size_t Drain(uint64_t& sum) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE size_t Drain(uint64_t& sum) {
       const uint64_t lost = ring.lost();
       std::array<uint64_t, kBatch> items;
       const size_t n = ring.pop(items);
@@ -172,13 +173,13 @@ class BoostEach {
   struct Writer {
     BoostEach* self;
     template <class Wait>
-    void Push(uint64_t item, Wait wait) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE void Push(uint64_t item, Wait wait) {
       for (const auto& queue : self->queues_) {
         while (!queue->push(item)) wait();
       }
     }
     template <class Wait>
-    void Fill(uint64_t first, Wait wait) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE void Fill(uint64_t first, Wait wait) {
       std::array<uint64_t, kBatch> items;
       std::iota(items.begin(), items.end(), first);
       for (const auto& queue : self->queues_) {
@@ -192,13 +193,13 @@ class BoostEach {
   };
   struct Reader {
     Queue* queue;
-    size_t Pop(uint64_t& sum) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE size_t Pop(uint64_t& sum) {
       uint64_t item = 0;
       if (!queue->pop(item)) return 0;
       sum += item;
       return 1;
     }
-    size_t Drain(uint64_t& sum) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE size_t Drain(uint64_t& sum) {
       std::array<uint64_t, kBatch> items;
       const size_t n = queue->pop(items.data(), items.size());
       sum += Sum(std::span(items).first(n));
@@ -241,13 +242,13 @@ class MutexEach {
   struct Writer {
     MutexEach* self;
     template <class Wait>
-    void Push(uint64_t item, Wait wait) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE void Push(uint64_t item, Wait wait) {
       for (const auto& queue : self->queues_) {
         while (self->Append(*queue, item, 1) == 0) wait();
       }
     }
     template <class Wait>
-    void Fill(uint64_t first, Wait wait) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE void Fill(uint64_t first, Wait wait) {
       for (const auto& queue : self->queues_) {
         size_t done = self->Append(*queue, first, kBatch);
         while (done < kBatch) {
@@ -259,8 +260,12 @@ class MutexEach {
   };
   struct Reader {
     Queue* queue;
-    size_t Pop(uint64_t& sum) { return Take(sum, 1); }
-    size_t Drain(uint64_t& sum) { return Take(sum, kBatch); }
+    ABSL_ATTRIBUTE_ALWAYS_INLINE size_t Pop(uint64_t& sum) {
+      return Take(sum, 1);
+    }
+    ABSL_ATTRIBUTE_ALWAYS_INLINE size_t Drain(uint64_t& sum) {
+      return Take(sum, kBatch);
+    }
     size_t Take(uint64_t& sum, size_t most) {
       const std::lock_guard lock(queue->mutex);
       size_t n = std::exchange(queue->overwritten, 0);
@@ -335,7 +340,8 @@ Spread SpreadItems(benchmark::State& state, uint64_t load, Send send,
         sum = own_sum;
       });
     }
-    auto writer = subject.writer();
+    auto made = subject.writer();
+    auto writer = std::move(made);
     uint64_t sent = 0;
     for (auto _ : state) {
       send(writer, [] { Pause(); });

@@ -86,7 +86,8 @@ uint64_t Gather(benchmark::State& state, int producers, uint64_t load,
   uint64_t result = 0;
   {
     Partner partner([&](Partner& self) {
-      auto consumer = subject.consumer();
+      auto made = subject.consumer();
+      auto consumer = std::move(made);  // ring_writer.h says why.
       uint64_t received = 0;
       uint64_t own_result = 0;  // Not shared while it changes.
       do {
@@ -97,13 +98,15 @@ uint64_t Gather(benchmark::State& state, int producers, uint64_t load,
     std::optional<Helper> helper;
     if (producers == 2) {
       helper.emplace([&](Helper& self) {
-        auto producer = subject.producer();
+        auto made = subject.producer();
+        auto producer = std::move(made);
         while (self.NextRound()) {
           send(producer, [] { std::this_thread::yield(); });
         }
       });
     }
-    auto producer = subject.producer();
+    auto made = subject.producer();
+    auto producer = std::move(made);
     uint64_t sent = 0;
     for (auto _ : state) {
       if (helper) {

@@ -36,6 +36,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/attributes.h"
 #include "boost/lockfree/queue.hpp"
 #include "doppel/bench/containers/ring_subjects.h"
 #include "doppel/containers/mpsc_ring.h"
@@ -52,29 +53,29 @@ class DoppelMpsc {
 
   struct Producer {
     MpscRing::Producer ring;
-    bool Push(uint64_t item) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE bool Push(uint64_t item) {
       return Send(std::as_bytes(std::span(&item, 1)));
     }
-    bool Send(std::span<const std::byte> message) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE bool Send(std::span<const std::byte> message) {
       return ring.push(message) == MpscRing::Result::kDone;
     }
   };
   struct Consumer {
     MpscRing::Consumer ring;
-    size_t PopSome(uint64_t& sum) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE size_t PopSome(uint64_t& sum) {
       return ForSome([&sum](std::span<const std::byte> message) {
         uint64_t item = 0;
         std::memcpy(&item, message.data(), sizeof(item));
         sum += item;
       });
     }
-    size_t TakeSome(uint64_t& digest) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE size_t TakeSome(uint64_t& digest) {
       return ForSome([&digest](std::span<const std::byte> message) {
         digest += Digest(message.data(), message.size());
       });
     }
     template <class Use>
-    size_t ForSome(Use use) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE size_t ForSome(Use use) {
       size_t n = 0;
       for (; n < kMpscBatch; ++n) {
         const std::optional<std::span<const std::byte>> message = ring.next();
@@ -108,11 +109,13 @@ class BoostQueue {
 
   struct Producer {
     Queue* queue;
-    bool Push(uint64_t item) { return queue->bounded_push(item); }
+    ABSL_ATTRIBUTE_ALWAYS_INLINE bool Push(uint64_t item) {
+      return queue->bounded_push(item);
+    }
   };
   struct Consumer {
     Queue* queue;
-    size_t PopSome(uint64_t& sum) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE size_t PopSome(uint64_t& sum) {
       size_t n = 0;
       for (uint64_t item = 0; n < kMpscBatch && queue->pop(item); ++n) {
         sum += item;
@@ -136,7 +139,7 @@ class MutexDeque {
 
   struct Producer {
     MutexDeque* self;
-    bool Push(uint64_t item) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE bool Push(uint64_t item) {
       const std::lock_guard lock(self->mutex_);
       if (self->items_.size() == self->capacity_) return false;
       self->items_.push_back(item);
@@ -145,7 +148,7 @@ class MutexDeque {
   };
   struct Consumer {
     MutexDeque* self;
-    size_t PopSome(uint64_t& sum) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE size_t PopSome(uint64_t& sum) {
       size_t n = 0;
       const std::lock_guard lock(self->mutex_);
       for (; n < kMpscBatch && !self->items_.empty(); ++n) {
@@ -174,10 +177,10 @@ class MutexVector {
 
   struct Producer {
     MutexVector* self;
-    bool Push(uint64_t item) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE bool Push(uint64_t item) {
       return self->Append({}, std::as_bytes(std::span(&item, 1)));
     }
-    bool Send(std::span<const std::byte> message) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE bool Send(std::span<const std::byte> message) {
       const Length length = message.size();
       return self->Append(std::as_bytes(std::span(&length, 1)), message);
     }
@@ -185,14 +188,14 @@ class MutexVector {
   struct Consumer {
     MutexVector* self;
     std::vector<std::byte> bytes = {};
-    size_t PopSome(uint64_t& sum) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE size_t PopSome(uint64_t& sum) {
       Swap();
       for (size_t at = 0; at < bytes.size(); at += sizeof(uint64_t)) {
         sum += Word(at);
       }
       return bytes.size() / sizeof(uint64_t);
     }
-    size_t TakeSome(uint64_t& digest) {
+    ABSL_ATTRIBUTE_ALWAYS_INLINE size_t TakeSome(uint64_t& digest) {
       Swap();
       size_t n = 0;
       for (size_t at = 0; at < bytes.size(); ++n) {
