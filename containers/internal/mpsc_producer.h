@@ -221,7 +221,8 @@ class MpscProducer {
     shared_->committed.Notify();
   }
 
-  void CheckWait([[maybe_unused]] uint64_t bytes) const {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void CheckWait(
+      [[maybe_unused]] uint64_t bytes) const {
     ABSL_HARDENING_ASSERT(open_bytes_ == 0 && "commit or abort before a wait");
     ABSL_HARDENING_ASSERT(bytes <= max_message_bytes_ && "it never fits");
   }
