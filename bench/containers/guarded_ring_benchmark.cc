@@ -50,7 +50,7 @@ struct Trusting {
 };
 
 struct Guarded {
-  static constexpr char kName[] = "guarded";
+  static constexpr char kName[] = "doppel_guarded";
   explicit Guarded(size_t bytes)
       : producer(Value(GuardedProducer<uint64_t>::Create(bytes / 8))),
         invitation(Value(producer.Invite())) {}

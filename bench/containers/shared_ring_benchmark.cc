@@ -57,7 +57,7 @@ class Threads {
 // Two processes: the partner maps the ring anew.
 class Processes {
  public:
-  static constexpr char kName[] = "processes";
+  static constexpr char kName[] = "doppel_processes";
 
   explicit Processes(size_t bytes)
       : ring_(Value(SharedRing<uint64_t>::Create(bytes / 8))) {}

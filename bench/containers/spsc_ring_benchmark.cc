@@ -202,7 +202,7 @@ void RegisterRoundTrip() {
 
 const bool kRegistered = [] {
   const std::initializer_list<int64_t> sizes = {8 * kKiB, 64 * kKiB, 512 * kKiB,
-                                                4 * kMiB};
+                                                4 * kMiB, 64 * kMiB};
   RegisterItems<DoppelItems>(sizes);
   RegisterItems<BoostItems>(sizes);
   RegisterItems<IndexItems>(sizes);

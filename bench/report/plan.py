@@ -25,6 +25,7 @@ QUICK_LIMITS = {
     "random_access_chased": 64 << 20,
     "push_back": 32 << 20,
     "first_touch": 16 << 20,
+    "ring_items": 4 << 20,
     "list": 100_000,
     "map": 100_000,
     "unordered_map": 100_000,
