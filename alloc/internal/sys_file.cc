@@ -284,8 +284,10 @@ absl::StatusOr<PassedDescriptors> ReceiveDescriptors(int socket, size_t count,
   PassedDescriptors passed;
   iovec data = {&passed.word, sizeof(passed.word)};
   // Room for one more: a peer that sends too many is refused, not truncated.
-  constexpr size_t kRoom = kMaxPassed + 1;
-  alignas(cmsghdr) char control[CMSG_SPACE(kRoom * sizeof(int))] = {};
+  constexpr size_t kMost = kMaxPassed + 1;
+  alignas(cmsghdr) char control[CMSG_SPACE(kMost * sizeof(int))] = {};
+  // CMSG_SPACE rounds up, and the kernel fills all that there is.
+  constexpr size_t kRoom = (sizeof(control) - CMSG_LEN(0)) / sizeof(int);
   msghdr message = {};
   message.msg_iov = &data;
   message.msg_iovlen = 1;

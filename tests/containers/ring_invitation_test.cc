@@ -7,7 +7,9 @@
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -112,6 +114,39 @@ TEST(RingInvitation, WhatIsNoInvitationIsRefused) {
   shutdown(sockets.fds[0], SHUT_RDWR);
   EXPECT_THAT(RingInvitation::Receive(sockets.fds[1]),
               StatusIs(absl::StatusCode::kUnavailable));
+}
+
+// Any number of descriptors in one message, by hand.
+void SendMany(int socket, size_t count) {
+  uint64_t word = 0;
+  iovec data = {&word, sizeof(word)};
+  const std::vector<int> fds(count, STDERR_FILENO);
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(16 * sizeof(int))> control = {};
+  msghdr message = {};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+  cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(count * sizeof(int));
+  std::memcpy(CMSG_DATA(header), fds.data(), count * sizeof(int));
+  ASSERT_EQ(sendmsg(socket, &message, 0), sizeof(word));
+}
+
+// The kernel fills the receiver's buffer to its end, which is aligned: a fourth
+// descriptor was written past the array that was to hold three.
+TEST(RingInvitationRegression, TooManyDescriptorsAreRefusedAndClosed) {
+  const Sockets sockets;
+  const LeakCheck before;
+  for (const size_t count : {1, 3, 4, 5, 6, 15}) {
+    SendMany(sockets.fds[0], count);
+    EXPECT_THAT(RingInvitation::Receive(sockets.fds[1]),
+                StatusIs(absl::StatusCode::kInvalidArgument))
+        << count;
+    EXPECT_TRUE(before.Unchanged()) << count;
+  }
 }
 
 }  // namespace
