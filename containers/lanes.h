@@ -94,10 +94,11 @@ class Lanes {
   RingWait wait(const RingWaitOptions& options = {}) {
     const absl::Time spin_end =
         std::min(options.deadline, absl::Now() + options.spin);
-    do {
-      if (HasSomething()) return RingWait::kReady;
-    } while (absl::Now() < spin_end);
     for (;;) {
+      const absl::Time round_end = std::min(spin_end, absl::Now() + kSpinRound);
+      do {
+        if (HasSomething()) return RingWait::kReady;
+      } while (absl::Now() < round_end);
       events_.clear();
       for (Lane& lane : lanes_) {
         const RingWait armed = lane.reader.arm();
@@ -105,8 +106,9 @@ class Lanes {
         if (armed == RingWait::kArmed) events_.push_back(lane.event);
       }
       if (events_.empty()) return RingWait::kClosed;
-      if (absl::Now() >= options.deadline) return RingWait::kDeadlineExceeded;
-      internal::PollAny(events_, options.deadline);
+      const absl::Time now = absl::Now();
+      if (now >= options.deadline) return RingWait::kDeadlineExceeded;
+      if (now >= spin_end) internal::PollAny(events_, options.deadline);
     }
   }
 
@@ -131,6 +133,9 @@ class Lanes {
   }
 
  private:
+  // How long to spin before it is looked whether lanes have ended: to arm them tells.
+  static constexpr absl::Duration kSpinRound = absl::Milliseconds(1);
+
   struct Lane {
     Reader reader;
     size_t number;

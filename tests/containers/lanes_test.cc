@@ -104,6 +104,20 @@ TEST(Lanes, EndWhenDrained) {
   EXPECT_EQ(producers.lanes.wait(), RingWait::kClosed) << "there is none";
 }
 
+// Who spun for ever never saw that nothing comes any more.
+TEST(LanesRegression, AWaitNoticesTheEndHoweverItWaits) {
+  for (const absl::Duration spin : {absl::ZeroDuration(), absl::Milliseconds(5),
+                                    absl::InfiniteDuration()}) {
+    Producers producers(2);
+    std::thread partner([&writers = producers.writers] {
+      absl::SleepFor(absl::Milliseconds(10));
+      for (auto& writer : writers) writer.close();
+    });
+    EXPECT_EQ(producers.lanes.wait({.spin = spin}), RingWait::kClosed);
+    partner.join();
+  }
+}
+
 TEST(Lanes, NoSystemCallWhileThereIsSomething) {
   Producers producers(3);
   for (auto& writer : producers.writers) {
