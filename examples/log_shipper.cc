@@ -39,7 +39,10 @@ int Work(Ring ring, int life) {
         std::snprintf(line.data(), line.size(), "life %d, line %d", life, i);
     const auto text =
         std::as_bytes(std::span(line).first(static_cast<size_t>(length)));
-    while (log.push(text) == doppel::RingRoom::kFull) log.wait(text.size());
+    while (log.push(text) == doppel::RingRoom::kFull) {
+      // Without a shipper there will be no room.
+      if (log.wait(text.size()) != doppel::RingWait::kReady) return 1;
+    }
     if (i == kLinesALife) std::raise(SIGKILL);
   }
 }
