@@ -191,9 +191,20 @@ RingWaited Arm(RingCursor<> cursor, RingSeat& seat, uint64_t wanted) {
   // Before the look, which then finds all that was handed over until the end.
   const bool peer_gone = PeerGone(seat);
   uint32_t signal = 0;
+  bool fenced = false;
+  const auto look = [&] {
+    return cursor.BeforeSleep(wanted, WakeBy::kEvent, signal,
+                              [&] { fenced = Fence(cursor, seat); });
+  };
+  Next next = look();
+  if (next == Next::kSleep && !fenced) {
+    // What the other side stored before it could see the wish is seen by then. Who
+    // polls would not look again.
+    absl::SleepFor(kBlindSleep);
+    next = look();
+  }
   RingWait result = RingWait::kArmed;
-  switch (cursor.BeforeSleep(wanted, WakeBy::kEvent, signal,
-                             [&] { Fence(cursor, seat); })) {
+  switch (next) {
     case Next::kGoOn:
       result = RingWait::kReady;
       break;

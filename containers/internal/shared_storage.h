@@ -28,6 +28,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -84,7 +85,13 @@ class SharedStorage {
                                               const RingOptions& options);
 
   SharedStorage(SharedStorage&&) noexcept = default;
-  SharedStorage& operator=(SharedStorage&&) noexcept = default;
+  // What it had ends in the order of the destructor, which members assigned one by one
+  // would not.
+  SharedStorage& operator=(SharedStorage&& other) noexcept {
+    if (this == &other) return *this;
+    std::destroy_at(this);
+    return *std::construct_at(this, std::move(other));
+  }
 
   // Makes this process the one that has the side, until the storage is destroyed.
   // FailedPrecondition while another process has it, and in a forked child.
@@ -113,7 +120,6 @@ class SharedStorage {
   RingEnd End(SharedSide side) const;
 
   Memfd memfd_;
-  Memfd lock_file_;  // The same file, opened anew: locks are an open file's.
   uint64_t offset_bytes_ = 0;  // Of the header, in the file.
   RingIdentity identity_;      // A copy.
   Mirror items_;
@@ -126,6 +132,9 @@ class SharedStorage {
   uint64_t capacity_items_ = 0;
   int owner_process_ = 0;
   bool owns_lines_ = false;
+  // The same file, opened anew: locks are an open file's. Last, so that it ends first:
+  // whoever is told of this process's end by the link finds its sides free.
+  Memfd lock_file_;
 };
 
 }  // namespace doppel::internal

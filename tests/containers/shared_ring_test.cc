@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -21,10 +23,12 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "doppel/alloc/arena.h"
+#include "doppel/alloc/internal/sys.h"
 #include "doppel/alloc/memfd.h"
 #include "doppel/alloc/page_size.h"
 #include "doppel/containers/ring_invitation.h"
 #include "doppel/tests/support/child.h"
+#include "doppel/tests/support/fault_plan.h"
 #include "doppel/tests/support/hugetlb.h"
 #include "doppel/tests/support/leak_check.h"
 #include "doppel/tests/support/status_matchers.h"
@@ -34,9 +38,11 @@
 namespace doppel {
 namespace {
 
+using ::doppel::internal::sys::Call;
 using ::doppel::testing::Child;
 using ::doppel::testing::DiedOf;
 using ::doppel::testing::Exited;
+using ::doppel::testing::FaultPlan;
 using ::doppel::testing::IsOk;
 using ::doppel::testing::LeakCheck;
 using ::doppel::testing::StatusIs;
@@ -263,6 +269,24 @@ TEST(SharedRing, TheSurvivorDrainsAndANewPeerGoesOn) {
   }
 }
 
+// The link hung up before the lock was gone, as long before as it took to unmap all.
+TEST(SharedRingRegression, WhoseEndIsNoticedHasNoSideAnyMore) {
+  for (int round = 0; round < 5; ++round) {
+    Ring ring = MakeRing(1 << 20);
+    RingInvitation invitation = Invite(ring);
+    Child child([&] {
+      Ring mine = AttachInChild(ring, invitation);
+      return mine.writer().ok() ? 0 : 1;
+    });
+    Forget(std::move(invitation));
+    auto reader = ring.reader();
+    ASSERT_THAT(reader, IsOk());
+    EXPECT_EQ(reader->wait(1, kSleepAtOnce), RingWait::kPeerGone);
+    EXPECT_THAT(ring.writer(), IsOk());
+    EXPECT_TRUE(Exited(child.Wait(), 0));
+  }
+}
+
 TEST(SharedRing, AKilledReadersSuccessorReadsTheRest) {
   Ring ring = MakeRing();
   auto writer = ring.writer();
@@ -337,6 +361,54 @@ TEST(SharedRing, TheLinkIsAnEventForPoll) {
     ASSERT_EQ(poll(&polled, 1, 60'000), 1);
   }
   EXPECT_EQ(expected, kItems);
+  EXPECT_TRUE(Exited(child.Wait(), 0));
+}
+
+// A peer whose system calls are filtered takes no part in fences. What it stored while
+// this side armed was seen by neither, and no event came.
+TEST(SharedRingRegression, APeerWithoutFencesTellsAllTheSame) {
+  constexpr uint64_t kRounds = 1000;
+  Ring there = MakeRing();
+  Ring back = MakeRing();
+  RingInvitation to_there = Invite(there);
+  RingInvitation to_back = Invite(back);
+  Child child([&] {
+    const FaultPlan plan(
+        {.call = Call::kMembarrier, .error = EPERM, .sticky = true});
+    Ring in = AttachInChild(there, to_there);
+    Ring out = AttachInChild(back, to_back);
+    auto reader = in.reader();
+    auto writer = out.writer();
+    if (!reader.ok() || !writer.ok() || !plan.fired()) return 1;
+    for (uint64_t i = 0; i < kRounds; ++i) {
+      std::optional<uint64_t> item;
+      while (!item) item = reader->try_pop();
+      // So that the answer meets the other side at each step of its arming.
+      for (uint64_t n = i * 37 % 20'000; n > 0; --n) {
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+      }
+      if (!writer->try_push(*item)) return 2;
+    }
+    return 0;
+  });
+  Forget(std::move(to_there));
+  Forget(std::move(to_back));
+  auto writer = there.writer();
+  auto reader = back.reader();
+  ASSERT_THAT(writer, IsOk());
+  ASSERT_THAT(reader, IsOk());
+  const absl::StatusOr<int> event = reader->event();
+  ASSERT_THAT(event, IsOk());
+  for (uint64_t i = 0; i < kRounds; ++i) {
+    ASSERT_TRUE(writer->try_push(i));
+    std::optional<uint64_t> item;
+    while (!(item = reader->try_pop())) {
+      if (reader->arm() != RingWait::kArmed) continue;
+      pollfd polled = {.fd = *event, .events = POLLIN, .revents = 0};
+      ASSERT_EQ(poll(&polled, 1, 10'000), 1) << "round " << i;
+    }
+    ASSERT_EQ(item, i);
+  }
   EXPECT_TRUE(Exited(child.Wait(), 0));
 }
 
