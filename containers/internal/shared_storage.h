@@ -90,7 +90,8 @@ class SharedStorage {
   SharedStorage& operator=(SharedStorage&& other) noexcept {
     if (this == &other) return *this;
     std::destroy_at(this);
-    return *std::construct_at(this, std::move(other));
+    std::construct_at(this, std::move(other));
+    return *this;
   }
 
   // Makes this process the one that has the side, until the storage is destroyed.
