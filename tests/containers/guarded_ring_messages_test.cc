@@ -32,6 +32,7 @@
 #include "doppel/tests/support/child.h"
 #include "doppel/tests/support/hostile_ring.h"
 #include "doppel/tests/support/status_matchers.h"
+#include "doppel/tests/support/waiting.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -43,10 +44,10 @@ using ::doppel::testing::DiedOf;
 using ::doppel::testing::Exited;
 using ::doppel::testing::HostileFile;
 using ::doppel::testing::IsOk;
+using ::doppel::testing::kSleepAtOnce;
 using ::doppel::testing::StatusIs;
 using ::testing::HasSubstr;
 
-constexpr RingWaitOptions kSleepAtOnce = {.spin = absl::ZeroDuration()};
 constexpr uint64_t kPage = 4096;
 
 // Text i: of lengths from 0 on, so that frames lie across the wrap in every way.

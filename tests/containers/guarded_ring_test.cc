@@ -33,6 +33,7 @@
 #include "doppel/tests/support/hugetlb.h"
 #include "doppel/tests/support/leak_check.h"
 #include "doppel/tests/support/status_matchers.h"
+#include "doppel/tests/support/waiting.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -45,6 +46,7 @@ using ::doppel::testing::Exited;
 using ::doppel::testing::Faults;
 using ::doppel::testing::HostileFile;
 using ::doppel::testing::IsOk;
+using ::doppel::testing::kSleepAtOnce;
 using ::doppel::testing::LeakCheck;
 using ::doppel::testing::StatusIs;
 using ::testing::AnyOf;
@@ -53,7 +55,6 @@ using ::testing::HasSubstr;
 using Producer = GuardedProducer<uint64_t>;
 using Consumer = GuardedConsumer<uint64_t>;
 
-constexpr RingWaitOptions kSleepAtOnce = {.spin = absl::ZeroDuration()};
 constexpr uint64_t kPage = 4096;
 
 // A ring whose two sides are in this process.

@@ -2,7 +2,6 @@
 //
 // Messages whose sides wait, end, and stand in other threads and processes.
 
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -30,6 +29,7 @@
 #include "doppel/tests/support/campaign.h"
 #include "doppel/tests/support/child.h"
 #include "doppel/tests/support/status_matchers.h"
+#include "doppel/tests/support/waiting.h"
 #include "gtest/gtest.h"
 
 namespace doppel {
@@ -38,6 +38,8 @@ namespace {
 using ::doppel::testing::Child;
 using ::doppel::testing::Exited;
 using ::doppel::testing::IsOk;
+using ::doppel::testing::IsReadable;
+using ::doppel::testing::kSleepAtOnce;
 using ::doppel::testing::MakeByteRing;
 using ::doppel::testing::Next;
 using ::doppel::testing::Payload;
@@ -105,11 +107,6 @@ TEST(MessageWaiting, TheWritersWaitPublishes) {
   writer.publish();
   writer.close();
   partner.join();
-}
-
-bool IsReadable(int fd) {
-  pollfd polled = {.fd = fd, .events = POLLIN, .revents = 0};
-  return poll(&polled, 1, 0) == 1;
 }
 
 TEST(MessageWaiting, EventsTellOfMessagesAndOfRoom) {
@@ -248,7 +245,6 @@ TEST_P(MessageThreads, PassMessagesInBatches) {
 TEST_P(MessageThreads, SleepOnBothSides) {
   SpscRing<> ring = MakeByteRing(1, {.line_ownership = GetParam()});
   const auto messages = static_cast<uint64_t>(Scaled(5'000, 1'000'000));
-  constexpr RingWaitOptions kSleepAtOnce = {.spin = absl::ZeroDuration()};
   std::thread producer([&, writer = MessageWriter(ring.writer())]() mutable {
     for (uint64_t i = 0; i < messages;) {
       const size_t bytes = i * 101 % (writer.max_message_bytes() + 1);

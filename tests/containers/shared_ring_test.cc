@@ -32,6 +32,7 @@
 #include "doppel/tests/support/hugetlb.h"
 #include "doppel/tests/support/leak_check.h"
 #include "doppel/tests/support/status_matchers.h"
+#include "doppel/tests/support/waiting.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -44,13 +45,12 @@ using ::doppel::testing::DiedOf;
 using ::doppel::testing::Exited;
 using ::doppel::testing::FaultPlan;
 using ::doppel::testing::IsOk;
+using ::doppel::testing::kSleepAtOnce;
 using ::doppel::testing::LeakCheck;
 using ::doppel::testing::StatusIs;
 using ::testing::HasSubstr;
 
 using Ring = SharedRing<uint64_t>;
-
-constexpr RingWaitOptions kSleepAtOnce = {.spin = absl::ZeroDuration()};
 
 Ring MakeRing(size_t min_capacity = 1, const RingOptions& options = {}) {
   absl::StatusOr<Ring> ring = Ring::Create(min_capacity, options);
