@@ -20,7 +20,8 @@
 //      be true. A word that cannot poisons the handle: status() is DataLoss, and stays.
 //   3. Whatever the other stores, no handle touches memory outside the items.
 //   4. The end of the other's process ends every wait (kPeerGone).
-//   5. What an honest peer published before it was killed is read once and whole.
+//   5. What an honest peer published before it was killed is read once and whole. Of a
+//      killed consumer the next one reads what it had not finished.
 //
 // What the peer can do: publish nonsense, publish nothing, never release, wake for
 // nothing, and change items while they are read in place. So read an item by try_pop or
@@ -116,8 +117,7 @@ class GuardedSide {
 }  // namespace internal
 
 struct GuardedProducerOptions {
-  // Of the producer's file; those of the consumer's are base pages, and so are those of
-  // a file whose size is Transparent.
+  // Of the producer's file, base or hugetlb; those of the consumer's are base pages.
   PageSize page_size = PageSize::Base();
   // Whether all that this process maps is locked into memory (mlock2(2)).
   bool lock = false;
@@ -149,14 +149,17 @@ class GuardedProducer : public internal::GuardedSide<T> {
   GuardedProducer(GuardedProducer&&) noexcept = default;
   GuardedProducer& operator=(GuardedProducer&&) noexcept = default;
 
-  // For the one consumer. Fails with FailedPrecondition the second time: a consumer
-  // that comes after gets a ring of its own.
+  // For one consumer. After it has ended, or was refused, another may be invited, which
+  // goes on behind what the one before had finished.
+  // Fails with FailedPrecondition while the consumer or its invitation lives, and while a
+  // Writer does, and with what dup and socketpair(2) report.
   absl::StatusOr<RingInvitation> Invite() { return this->storage().Invite(); }
 
   // Waits until the consumer has attached, and checks what it sent. OK again after
   // that.
-  // Fails with DeadlineExceeded (try again), Unavailable if the consumer's process has
-  // ended, InvalidArgument or FailedPrecondition for a file that is not right.
+  // Fails with DeadlineExceeded or what the mapping reports: try again. With Unavailable
+  // if the consumer's process has ended, InvalidArgument or FailedPrecondition for a file
+  // that is not right: invite again.
   absl::Status Accept(absl::Time deadline = absl::InfiniteFuture()) {
     return this->storage().Accept(deadline);
   }

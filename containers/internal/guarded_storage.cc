@@ -139,11 +139,16 @@ absl::StatusOr<GuardedStorage> GuardedStorage::AttachConsumer(
   if (absl::Status sealed = storage->SealOwnFile(); !sealed.ok()) return sealed;
   storage->seats_->link_fd.store(invitation.ReleaseLink(),
                                  std::memory_order_relaxed);
+  absl::StatusOr<Memfd> file = AdoptRingFile(invitation.ReleaseRing());
+  if (!file.ok()) return file.status();
   const absl::StatusOr<RingIdentity> identity = storage->ShowPeersPage(
-      invitation.ReleaseRing(), {.item_bytes = item_bytes,
-                                 .sides = kWriterHere,
-                                 .max_capacity_bytes = max_capacity_bytes});
+      *std::move(file), {.item_bytes = item_bytes,
+                         .sides = kWriterHere,
+                         .max_capacity_bytes = max_capacity_bytes});
   if (!identity.ok()) return identity.status();
+  if (absl::Status begun = storage->BeginReading(*identity); !begun.ok()) {
+    return begun;
+  }
   if (absl::Status taken = storage->TakeItems(storage->peers_file_, *identity,
                                               Protection::kRead);
       !taken.ok()) {
@@ -163,47 +168,86 @@ absl::StatusOr<GuardedStorage> GuardedStorage::AttachConsumer(
 }
 
 absl::StatusOr<RingIdentity> GuardedStorage::ShowPeersPage(
-    int fd, const IdentityDemand& demand) {
-  absl::StatusOr<Memfd> file = AdoptRingFile(fd);
-  if (!file.ok()) return file.status();
+    Memfd file, const IdentityDemand& demand) {
   // The seals first: what is checked after them cannot change any more.
-  if (absl::Status sealed = RequireSeals(*file); !sealed.ok()) {
-    return sealed;
-  }
-  const absl::StatusOr<RingIdentity> identity = ReadIdentity(*file, 0, demand);
+  if (absl::Status sealed = RequireSeals(file); !sealed.ok()) return sealed;
+  const absl::StatusOr<RingIdentity> identity = ReadIdentity(file, 0, demand);
   if (!identity.ok()) return identity.status();
-  if (absl::Status size = CheckSize(*file, *identity); !size.ok()) {
-    return size;
-  }
-  absl::StatusOr<Mapping> page = ShowHeader(*file, 0, Protection::kRead);
+  if (absl::Status size = CheckSize(file, *identity); !size.ok()) return size;
+  absl::StatusOr<Mapping> page = ShowHeader(file, 0, Protection::kRead);
   if (!page.ok()) return page.status();
   if (absl::Status locked = LockIfAsked(*page); !locked.ok()) return locked;
-  peers_file_ = *std::move(file);
+  peers_file_ = std::move(file);
   peers_page_ = *std::move(page);
   peers_ =
       std::launder(reinterpret_cast<const RingHeader<>*>(peers_page_.data()));
   return *identity;
 }
 
+// The producer's file has the words of a reader, which it alone stores to: there it says
+// where a consumer begins that comes after another.
+absl::Status GuardedStorage::BeginReading(const RingIdentity& identity) {
+  const uint64_t begin =
+      peers_->reader.position.load(std::memory_order_acquire);
+  const uint64_t written =
+      peers_->writer.position.load(std::memory_order_acquire);
+  if (written - begin > identity.capacity_bytes / identity.item_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the file holds no ring: its reader would begin at ",
+                     begin, ", its writer stands at ", written));
+  }
+  own_->reader.position.store(begin, std::memory_order_relaxed);
+  own_->reader.finished.store(begin, std::memory_order_relaxed);
+  return absl::OkStatus();
+}
+
+uint64_t GuardedStorage::NextReadersBegin() const {
+  const uint64_t written =
+      own_->writer.position.load(std::memory_order_relaxed);
+  const uint64_t began = own_->reader.position.load(std::memory_order_relaxed);
+  // What the writer has written over, the one before had handed back.
+  const uint64_t least =
+      written - began > capacity_items_ ? written - capacity_items_ : began;
+  if (peers_ == nullptr) return least;
+  const uint64_t finished =
+      peers_->reader.finished.load(std::memory_order_acquire);
+  return finished - least <= written - least ? finished : least;
+}
+
 absl::StatusOr<RingInvitation> GuardedStorage::Invite() {
-  if (seats_->link_fd.load(std::memory_order_relaxed) >= 0) {
+  const int former = seats_->link_fd.load(std::memory_order_relaxed);
+  if (former >= 0 && !sys::Poll(former, absl::InfinitePast()).hung_up) {
     return absl::FailedPreconditionError(
-        "the ring has invited its consumer already: make another ring for "
-        "another consumer");
+        "the ring's consumer lives, or its invitation does: make another ring "
+        "for another consumer");
+  }
+  if (seats_->mine.taken.load(std::memory_order_relaxed)) {
+    return absl::FailedPreconditionError(
+        "the Writer belongs to the consumer before: end it first");
   }
   absl::StatusOr<Memfd> file = own_file_.Duplicate();
   if (!file.ok()) return file.status();
   const absl::StatusOr<std::array<int, 2>> link = sys::SocketPair();
   if (!link.ok()) return link.status();
+  const uint64_t begin = NextReadersBegin();
+  own_->reader.position.store(begin, std::memory_order_release);
+  DropLink();
+  answer_ = Memfd();
+  seats_->watch.reset();
+  peers_ = nullptr;
   seats_->link_fd.store((*link)[0], std::memory_order_release);
   return RingInvitation(file->Release(), (*link)[1], /*offset_bytes=*/0);
 }
 
-absl::Status GuardedStorage::Accept(absl::Time deadline) {
-  if (peers_ != nullptr) return absl::OkStatus();
+void GuardedStorage::DropLink() {
+  const int link = seats_->link_fd.exchange(-1, std::memory_order_acq_rel);
+  if (link >= 0) sys::Close(link);
+}
+
+absl::StatusOr<Memfd> GuardedStorage::ReceiveAnswer(absl::Time deadline) {
   const int link = seats_->link_fd.load(std::memory_order_relaxed);
   if (link < 0) {
-    return absl::FailedPreconditionError("nobody was invited: Invite first");
+    return absl::FailedPreconditionError("nobody is invited: Invite first");
   }
   sys::Polled polled = sys::Poll(link, deadline);
   // A signal may have ended it.
@@ -220,10 +264,35 @@ absl::Status GuardedStorage::Accept(absl::Time deadline) {
   const absl::StatusOr<sys::PassedDescriptors> passed =
       sys::ReceiveDescriptors(link, 1, sys::Blocking::kNever);
   if (!passed.ok()) return passed.status();
+  return AdoptRingFile(passed->fds[0]);
+}
+
+absl::Status GuardedStorage::Accept(absl::Time deadline) {
+  if (peers_ != nullptr) return absl::OkStatus();
+  if (answer_.fd() < 0) {
+    absl::StatusOr<Memfd> answer = ReceiveAnswer(deadline);
+    if (!answer.ok()) {
+      // A consumer answers once: what came and was lost does not come again.
+      if (!absl::IsDeadlineExceeded(answer.status())) DropLink();
+      return answer.status();
+    }
+    answer_ = *std::move(answer);
+  }
+  absl::StatusOr<Memfd> file = answer_.Duplicate();
+  if (!file.ok()) return file.status();
   const absl::StatusOr<RingIdentity> identity = ShowPeersPage(
-      passed->fds[0],
+      *std::move(file),
       {.item_bytes = item_bytes_, .sides = kReaderHere, .has_items = false});
-  if (!identity.ok()) return identity.status();
+  if (!identity.ok()) {
+    // A file that is not right stays so; what this process lacks may come.
+    if (absl::IsInvalidArgument(identity.status()) ||
+        absl::IsFailedPrecondition(identity.status())) {
+      answer_ = Memfd();
+      DropLink();
+    }
+    return identity.status();
+  }
+  answer_ = Memfd();
   seats_->watch = RingWatch<>::Writer(&own_->writer, &peers_->reader,
                                       capacity_items_, Pacing());
   return absl::OkStatus();

@@ -87,8 +87,8 @@ class GuardedStorage {
   GuardedStorage(GuardedStorage&&) noexcept = default;
   GuardedStorage& operator=(GuardedStorage&&) noexcept = default;
 
-  // Producer: what the consumer attaches with. FailedPrecondition after the first one:
-  // the ring is for one consumer.
+  // Producer: what the consumer attaches with. FailedPrecondition while the one before
+  // lives, or its invitation does, and while a handle lives.
   absl::StatusOr<RingInvitation> Invite();
 
   // Producer: takes the consumer's file, when it comes. DeadlineExceeded until then;
@@ -118,8 +118,15 @@ class GuardedStorage {
   absl::Status TakeItems(const Memfd& memfd, const RingIdentity& identity,
                          Protection protection);
   // Takes, checks and maps the header page of the other's file.
-  absl::StatusOr<RingIdentity> ShowPeersPage(int fd,
+  absl::StatusOr<RingIdentity> ShowPeersPage(Memfd file,
                                              const IdentityDemand& demand);
+  // Producer: the file that the consumer sends.
+  absl::StatusOr<Memfd> ReceiveAnswer(absl::Time deadline);
+  void DropLink();
+  // Producer: where the next consumer begins.
+  uint64_t NextReadersBegin() const;
+  // Consumer: begins there.
+  absl::Status BeginReading(const RingIdentity& identity);
   RingPacing Pacing() const;
 
   bool locks_ = false;  // Whatever it maps.
@@ -129,6 +136,7 @@ class GuardedStorage {
   Memfd peers_file_;
   Mapping peers_page_;
   const RingHeader<>* peers_ = nullptr;  // Null: no consumer yet.
+  Memfd answer_;  // Producer: what came, and could not be mapped yet.
   Mirror items_;
   Mirror scratch_;  // Canonical build, as in SpscStorage.
   std::unique_ptr<GuardedSeats> seats_;

@@ -17,6 +17,10 @@
 namespace doppel::internal {
 namespace {
 
+uint64_t RoundUp(uint64_t bytes, uint64_t page_bytes) {
+  return (bytes + page_bytes - 1) / page_bytes * page_bytes;
+}
+
 // A mapping of one page, in which show(mapping) shows it.
 template <class Show>
 absl::StatusOr<Mapping> ShowPage(uint64_t page_bytes, Show show) {
@@ -26,14 +30,29 @@ absl::StatusOr<Mapping> ShowPage(uint64_t page_bytes, Show show) {
   return page;
 }
 
+// Pages for the items and, which one learns only then, for a header of one page more.
+absl::StatusOr<PageGrant> GrantFor(const RingFileDemand& demand) {
+  if (demand.page_size.kind() == PageSize::Kind::kTransparent) {
+    return absl::InvalidArgumentError(
+        "a ring's own file has base or hugetlb pages, no transparent ones; ask "
+        "for "
+        "those by RingOptions::arena, or for PageSize::BestAvailable()");
+  }
+  absl::StatusOr<PageGrant> items =
+      GrantPageSize(demand.page_size, demand.min_bytes);
+  if (!items.ok() || !items->granted.is_hugetlb()) return items;
+  const uint64_t page_bytes = items->granted.hugetlb_bytes();
+  return GrantPageSize(demand.page_size,
+                       RoundUp(demand.min_bytes, page_bytes) + page_bytes);
+}
+
 }  // namespace
 
 absl::StatusOr<RingFile> MakeRingFile(const RingFileDemand& demand) {
   if (absl::Status fits = sys::CheckMemory(demand.min_bytes); !fits.ok()) {
     return fits;
   }
-  const absl::StatusOr<PageGrant> grant =
-      GrantPageSize(demand.page_size, demand.min_bytes);
+  const absl::StatusOr<PageGrant> grant = GrantFor(demand);
   if (!grant.ok()) return grant.status();
   absl::StatusOr<Memfd> memfd =
       Memfd::Create({.name = demand.name, .page_size = grant->granted});
@@ -43,8 +62,7 @@ absl::StatusOr<RingFile> MakeRingFile(const RingFileDemand& demand) {
   file.memfd = *std::move(memfd);
   file.identity.page_bytes = static_cast<uint32_t>(page_bytes);
   file.identity.items_offset_bytes = page_bytes;
-  file.identity.capacity_bytes =
-      (demand.min_bytes + page_bytes - 1) / page_bytes * page_bytes;
+  file.identity.capacity_bytes = RoundUp(demand.min_bytes, page_bytes);
   file.identity.item_bytes = demand.item_bytes;
   file.identity.sides = demand.sides;
   if (absl::Status sized =

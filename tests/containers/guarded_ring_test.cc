@@ -131,6 +131,14 @@ TEST(GuardedRing, PagesThatThereAreNotAreAnError) {
   EXPECT_TRUE(before.Unchanged());
 }
 
+TEST(GuardedRing, ItsOwnFileHasNoTransparentPages) {
+  EXPECT_THAT(
+      Producer::Create(1, {.page_size = PageSize::Transparent()}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("BestAvailable")));
+  EXPECT_THAT(Producer::Create(1, {.page_size = PageSize::BestAvailable()}),
+              IsOk());
+}
+
 // Bytes that this process has locked into memory (proc(5)).
 uint64_t LockedBytes() {
   std::ifstream status("/proc/self/status");
@@ -208,6 +216,73 @@ TEST(GuardedRing, EachStepHasItsTime) {
               StatusIs(absl::StatusCode::kDeadlineExceeded));
   invitation = absl::CancelledError();
   EXPECT_THAT(producer->Accept(), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(producer->Accept(),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("Invite first")));
+}
+
+// Each consumer begins behind what the one before had finished, whether it had handed it
+// back or not; what it had only seen is read again.
+TEST(GuardedRing, ConsumersComeOneAfterAnother) {
+  auto producer = Producer::Create(1);
+  ASSERT_THAT(producer, IsOk());
+  const uint64_t capacity = producer->capacity();
+  uint64_t pushed = 0;
+  uint64_t expected = 0;
+  for (uint64_t life = 0; life < 20; ++life) {
+    absl::StatusOr<RingInvitation> invitation = producer->Invite();
+    ASSERT_THAT(invitation, IsOk());
+    auto consumer = Consumer::Attach(*std::move(invitation));
+    ASSERT_THAT(consumer, IsOk());
+    EXPECT_THAT(producer->Invite(),
+                StatusIs(absl::StatusCode::kFailedPrecondition));
+    ASSERT_THAT(producer->Accept(), IsOk());
+    {
+      auto writer = producer->writer();
+      auto reader = consumer->reader();
+      ASSERT_THAT(writer, IsOk());
+      ASSERT_THAT(reader, IsOk());
+      while (writer->try_push(pushed)) ++pushed;
+      EXPECT_EQ(pushed - expected, capacity) << life;
+      const uint64_t taken = capacity * life / 20;
+      for (const uint64_t item : reader->peek(taken).first(taken)) {
+        ASSERT_EQ(item, expected++);
+      }
+      reader->finish(taken);
+      if (life % 2 == 0) reader->release();
+      consumer = absl::CancelledError();
+      EXPECT_EQ(writer->wait(capacity), RingWait::kPeerGone);
+      EXPECT_THAT(producer->Invite(),
+                  StatusIs(absl::StatusCode::kFailedPrecondition,
+                           HasSubstr("end it first")));
+    }
+  }
+}
+
+// A consumer whose words cannot be true takes no item from the one that comes after.
+TEST(GuardedRing, AfterAConsumerThatLiedTheNextBeginsWhereItMay) {
+  auto producer = Producer::Create(1);
+  ASSERT_THAT(producer, IsOk());
+  const uint64_t capacity = producer->capacity();
+  for (const uint64_t lie : {uint64_t{1} << 63, ~uint64_t{0}, capacity + 1}) {
+    {
+      HostileFile file({.sides = kReaderHere});
+      file.Seal();
+      file.header().reader.finished = lie;
+      absl::StatusOr<RingInvitation> invitation = producer->Invite();
+      ASSERT_THAT(invitation, IsOk());
+      file.Answer(*std::move(invitation));
+      ASSERT_THAT(producer->Accept(), IsOk());
+      auto writer = producer->writer();
+      ASSERT_THAT(writer, IsOk());
+      while (writer->try_push(7)) {
+      }
+    }
+    auto consumer = Consumer::Attach(*producer->Invite());
+    ASSERT_THAT(consumer, IsOk());
+    ASSERT_THAT(producer->Accept(), IsOk());
+    EXPECT_EQ(consumer->reader()->size(), capacity);
+  }
 }
 
 TEST(GuardedRing, ProcessesWakeEachOtherAndNoticeTheEnd) {
