@@ -148,11 +148,9 @@ class MpscConsumer {
     shared_->room.Notify();
   }
 
-  // Whether a producer has said that nothing more comes. The end is closed(), and after
-  // that no message.
-  bool closed() const {
-    return shared_->producers_closed.load(std::memory_order_acquire) != 0;
-  }
+  // Whether no producer is left that might send: each has closed, or gone, and one has
+  // closed. The end is closed(), and after that no message.
+  bool closed() const { return shared_->senders.ended(); }
 
  private:
   ABSL_ATTRIBUTE_ALWAYS_INLINE MpscHeader Find() {

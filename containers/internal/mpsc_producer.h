@@ -18,7 +18,9 @@
 // Errors: MpscResult and RingWait.
 //
 // Example:
-//   while (producer.push(message) == MpscResult::kFull) producer.wait(message.size());
+//   while (producer.push(message) == MpscResult::kFull) {
+//     if (producer.wait(message.size()) != RingWait::kReady) break;  // Nobody takes it.
+//   }
 
 #ifndef DOPPEL_CONTAINERS_INTERNAL_MPSC_PRODUCER_H_
 #define DOPPEL_CONTAINERS_INTERNAL_MPSC_PRODUCER_H_
@@ -81,7 +83,7 @@ class MpscProducer {
         max_message_bytes_(static_cast<uint32_t>(
             MaxMessageBytes<kFramesWrap>(mirror.size_bytes()))) {
     shared->producers.fetch_add(1, std::memory_order_relaxed);
-    shared->producers_closed.store(0, std::memory_order_relaxed);
+    shared->senders.Open();
   }
   MpscProducer(MpscProducer&& other) noexcept
       : shared_(std::exchange(other.shared_, nullptr)),
@@ -90,7 +92,8 @@ class MpscProducer {
         max_message_bytes_(other.max_message_bytes_),
         open_offset_bytes_(other.open_offset_bytes_),
         open_bytes_(other.open_bytes_),
-        event_(other.event_) {}
+        event_(other.event_),
+        has_closed_(other.has_closed_) {}
   MpscProducer& operator=(MpscProducer&& other) noexcept {
     if (this == &other) return *this;
     Leave();
@@ -101,6 +104,7 @@ class MpscProducer {
     open_offset_bytes_ = other.open_offset_bytes_;
     open_bytes_ = other.open_bytes_;
     event_ = other.event_;
+    has_closed_ = other.has_closed_;
     return *this;
   }
   // Aborts what is reserved.
@@ -191,11 +195,13 @@ class MpscProducer {
     return ArmForMpscRoom(*shared_, *event_, cursor_, FrameBytes(bytes));
   }
 
-  // Says that nothing more comes, from any producer, and wakes the consumer, which still
-  // gets what was committed. To be called when the others are done. A producer that
-  // comes later opens the ring again.
+  // Says that this producer sends no more. When all have said so that there are, or went
+  // without a word, the consumer's waits end, after it got what was committed. A producer
+  // that comes later opens the ring again. REQUIRES: nothing is sent by this handle
+  // after it.
   void close() {
-    shared_->producers_closed.store(1, std::memory_order_release);
+    if (std::exchange(has_closed_, true)) return;
+    shared_->senders.Close();
     shared_->committed.Notify();
   }
 
@@ -230,7 +236,7 @@ class MpscProducer {
   // Inlined on every path, unwinding too: see MpscShared::Looked.
   ABSL_ATTRIBUTE_ALWAYS_INLINE void Leave() {
     LeaveProducer(shared_, MpscHeaderAt{data_}.word(open_offset_bytes_),
-                  open_bytes_, event_);
+                  open_bytes_, event_, has_closed_);
   }
 
   MpscShared* shared_;  // Null: moved from.
@@ -242,6 +248,7 @@ class MpscProducer {
   uint64_t open_offset_bytes_ = 0;  // Of the frame that is reserved.
   uint64_t open_bytes_ = 0;         // Its length; 0: none is.
   EventSeat* event_ = nullptr;      // Null: not asked for yet.
+  bool has_closed_ = false;
 };
 
 }  // namespace internal

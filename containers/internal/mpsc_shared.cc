@@ -27,7 +27,7 @@ void MpscShared::Looked(uint64_t position, uint64_t used_bytes, bool full) {
 }
 
 void LeaveProducer(MpscShared* shared, uint64_t* header, uint64_t open_bytes,
-                   EventSeat* event) noexcept {
+                   EventSeat* event, bool has_closed) noexcept {
   if (shared == nullptr) return;
   if (open_bytes != 0 && shared->owner_process == sys::ProcessId()) {
     MpscProducerCursor<>::Commit(
@@ -35,6 +35,7 @@ void LeaveProducer(MpscShared* shared, uint64_t* header, uint64_t open_bytes,
         [header](uint64_t) { return std::atomic_ref<uint64_t>(*header); });
     shared->committed.Notify();
   }
+  if (!has_closed && shared->senders.Go()) shared->committed.Notify();
   if (event != nullptr) event->Leave();
   shared->producers.fetch_sub(1, std::memory_order_release);
 }

@@ -40,6 +40,31 @@
 
 namespace doppel::internal {
 
+// Which producers may still send: the end is when the last that has not closed does so, or
+// goes, and one has closed at all. Producers that only come and go end nothing.
+class MpscSenders {
+ public:
+  void Open() { word_.fetch_add(kOne, std::memory_order_relaxed); }
+  // Of one that has not closed.
+  void Close() {
+    word_.fetch_or(kClosed, std::memory_order_relaxed);
+    Go();
+  }
+  // Likewise. Whether this is the end.
+  bool Go() {
+    return word_.fetch_sub(kOne, std::memory_order_release) - kOne == kClosed;
+  }
+  // After this all that was committed before the end is seen.
+  bool ended() const {
+    return word_.load(std::memory_order_acquire) == kClosed;
+  }
+
+ private:
+  static constexpr uint64_t kClosed = 1;  // One has closed.
+  static constexpr uint64_t kOne = 2;     // A producer that has not.
+  std::atomic<uint64_t> word_{0};
+};
+
 struct MpscShared {
   alignas(kRingLineBytes) std::atomic<uint64_t> claim_position{0};
   alignas(kRingLineBytes) std::atomic<uint64_t> consumer_position{0};
@@ -51,8 +76,8 @@ struct MpscShared {
   // else was claimed. At first a position that none has.
   std::atomic<uint64_t> refused_position{UINT64_MAX};
   std::atomic<uint64_t> high_water_bytes{0};
-  std::atomic<uint32_t> producers_closed{0};  // 1: nothing more comes.
-  int owner_process = 0;                      // Constant.
+  MpscSenders senders;
+  int owner_process = 0;  // Constant.
 
   alignas(kRingLineBytes) std::atomic<bool> consumer_taken{false};
   std::atomic<uint32_t> consumer_closed{0};  // 1: it takes no more.
@@ -95,7 +120,7 @@ struct MpscHeaderAt {
 // forked child: the frame is the parent's, which may yet commit it. A call that is given
 // no handle, so that handles live in registers whatever ends them.
 void LeaveProducer(MpscShared* shared, uint64_t* header, uint64_t open_bytes,
-                   EventSeat* event) noexcept;
+                   EventSeat* event, bool has_closed) noexcept;
 
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
 static_assert(offsetof(MpscShared, claim_position) == 0);

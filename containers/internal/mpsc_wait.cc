@@ -19,16 +19,15 @@ namespace doppel::internal {
 namespace {
 
 // How a wait ends that has looked, after the other side's word said `closed`.
-std::optional<RingWait> Found(bool ready, uint32_t closed) {
+std::optional<RingWait> Found(bool ready, bool closed) {
   if (ready) return RingWait::kReady;
-  if (closed != 0) return RingWait::kClosed;
+  if (closed) return RingWait::kClosed;
   return std::nullopt;
 }
 
 std::optional<RingWait> LookForMessage(MpscShared& shared, std::byte* data,
                                        MpscConsumerCursor<>& cursor) {
-  const uint32_t closed =
-      shared.producers_closed.load(std::memory_order_acquire);
+  const bool closed = shared.senders.ended();
   const MpscHeader header =
       FindMessage(shared, data, cursor, /*none_shown=*/true);
   return Found(header.committed(), closed);
@@ -37,8 +36,8 @@ std::optional<RingWait> LookForMessage(MpscShared& shared, std::byte* data,
 std::optional<RingWait> LookForRoom(const MpscShared& shared,
                                     MpscRoomCursor& cursor,
                                     uint64_t frame_bytes) {
-  const uint32_t closed =
-      shared.consumer_closed.load(std::memory_order_acquire);
+  const bool closed =
+      shared.consumer_closed.load(std::memory_order_acquire) != 0;
   return Found(cursor.HasRoom(frame_bytes), closed);
 }
 

@@ -3,7 +3,6 @@
 // The two sides of a ring of many producers wait for each other: by sleeping, by an
 // event, until a deadline or the end.
 
-#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -216,6 +215,49 @@ TEST(MpscRingWait, TheProducersEndWakesTheConsumerWhichGetsTheRest) {
   absl::SleepFor(absl::Milliseconds(10));
   ASSERT_EQ(second.push(Text()), Result::kDone);
   second.close();
+  first.close();
+  partner.join();
+}
+
+// Each says for itself that it sends no more.
+TEST(MpscRingWait, TheEndIsTheLastProducers) {
+  MpscRing ring = MakeRing();
+  auto consumer = ring.consumer();
+  std::optional<MpscRing::Producer> goes = ring.producer();
+  auto closes = ring.producer();
+  auto last = ring.producer();
+  closes.close();
+  closes.close();
+  EXPECT_FALSE(consumer.closed());
+  ASSERT_EQ(last.push(Text()), Result::kDone);
+  EXPECT_EQ(consumer.wait(), RingWait::kReady);
+  EXPECT_TRUE(consumer.next().has_value());
+  last.close();
+  EXPECT_EQ(consumer.wait(Until(absl::Milliseconds(1))),
+            RingWait::kDeadlineExceeded);
+  goes.reset();
+  EXPECT_EQ(consumer.wait(), RingWait::kClosed);
+}
+
+TEST(MpscRingWait, ProducersThatComeAndGoEndNothing) {
+  MpscRing ring = MakeRing();
+  auto consumer = ring.consumer();
+  EXPECT_FALSE(consumer.closed());
+  for (int i = 0; i < 3; ++i) (void)ring.producer();
+  EXPECT_FALSE(consumer.closed());
+}
+
+// Who goes last wakes the consumer if another has closed.
+TEST(MpscRingWait, TheLastThatGoesWakesTheConsumer) {
+  MpscRing ring = MakeRing();
+  std::optional<MpscRing::Producer> goes = ring.producer();
+  ring.producer().close();
+  std::thread partner([consumer = ring.consumer()]() mutable {
+    auto own = std::move(consumer);
+    EXPECT_EQ(own.wait(kSleepAtOnce), RingWait::kClosed);
+  });
+  absl::SleepFor(absl::Milliseconds(10));
+  goes.reset();
   partner.join();
 }
 
@@ -295,7 +337,6 @@ void ReceiveAll(MpscRing::Consumer& consumer, size_t senders, Wait wait) {
 void RunThreads(int producers, bool by_event) {
   MpscRing ring = MakeRing();
   const auto messages = static_cast<uint64_t>(Scaled(20'000, 1'000'000));
-  std::atomic<int> done{0};
   std::vector<std::thread> threads;
   threads.reserve(static_cast<size_t>(producers));
   for (int i = 0; i < producers; ++i) {
@@ -311,7 +352,7 @@ void RunThreads(int producers, bool by_event) {
           ASSERT_TRUE(IsReadable(*event, absl::Seconds(60)));
         }
       });
-      if (done.fetch_add(1) == producers - 1) own.close();
+      own.close();
     });
   }
   auto consumer = ring.consumer();

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <span>
 #include <utility>
@@ -247,7 +248,7 @@ class MpscDriver {
     producers_[i].reset();
     producers_[i].emplace(record_.ring.producer());
     producer_events_[i] = {};
-    producers_closed_ = false;
+    closed_[i] = false;
   }
 
   void Push(size_t i, uint64_t bytes) {
@@ -286,6 +287,9 @@ class MpscDriver {
     return closed ? RingWait::kClosed : otherwise;
   }
 
+  // Whether no producer is left that might send.
+  bool Ended() const { return std::ranges::all_of(closed_, std::identity()); }
+
   void StepConsumersWait(uint8_t op) {
     if (op < 32) {
       consumer_.close();
@@ -295,18 +299,18 @@ class MpscDriver {
     }
     const absl::StatusOr<int> event = consumer_.event();
     consumer_event_.Check(event);
-    Require(consumer_.closed() == producers_closed_, "closed");
+    Require(consumer_.closed() == Ended(), "closed");
     // It hands back what was shown.
     Released();
     const bool ready = ModelNext() != nullptr;
     if (op < 80) {
       Require(consumer_.wait({.deadline = absl::InfinitePast()}) ==
-                  Ends(ready, producers_closed_, RingWait::kDeadlineExceeded),
+                  Ends(ready, Ended(), RingWait::kDeadlineExceeded),
               "how the consumer's wait ends");
       return;
     }
     const RingWait armed = consumer_.arm();
-    Require(armed == Ends(ready, producers_closed_, RingWait::kArmed),
+    Require(armed == Ends(ready, Ended(), RingWait::kArmed),
             "what the consumer's arm finds");
     consumer_event_.Arm(armed);
   }
@@ -315,7 +319,7 @@ class MpscDriver {
     MpscRing::Producer& producer = *producers_[i];
     if (op >= 240) {
       producer.close();
-      producers_closed_ = true;
+      closed_[i] = true;
       return consumer_event_.Tell();
     }
     const absl::StatusOr<int> event = producer.event();
@@ -431,7 +435,7 @@ class MpscDriver {
   std::array<std::optional<Open>, kProducers> open_;
   std::array<std::optional<MpscRing::Producer>, kProducers> producers_;
   std::array<Event, kProducers> producer_events_;
-  bool producers_closed_ = false;
+  std::array<bool, kProducers> closed_ = {};
   MpscRing::Consumer consumer_;
   Event consumer_event_;
   bool consumer_closed_ = false;
