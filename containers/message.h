@@ -12,10 +12,10 @@
 //
 //   MessageWriter                             MessageReader
 //     reserve(n) → room for a payload           next()     → the next message
-//     commit(m)    m <= n of it are done        next()     → the one after it
+//     stage(m)     m <= n of it are done        next()     → the one after it
 //     publish()    the reader sees all          release()    the writer may use the
-//                  that is committed                         room of all of them
-//     or at once: push                          or at once: pop
+//                  that is staged                            room of all of them
+//     or at once: commit(m), push               or at once: pop
 //
 // Invariants:
 //   1. Messages come out whole, in the order in which they went in, each once. What a
@@ -44,7 +44,6 @@
 //   MessageWriter writer(ring.writer());    // SpscRing<> ring
 //   if (auto space = writer.reserve(100); space) {
 //     writer.commit(Encode(space.payload));  // What it used of the 100 bytes.
-//     writer.publish();
 //   }
 //   MessageReader reader(ring.reader());
 //   while (reader.wait() == RingWait::kReady) {
@@ -72,6 +71,7 @@
 #include "absl/base/optimization.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "doppel/containers/internal/message_reservation.h"
 #include "doppel/containers/ring_reader.h"
 #include "doppel/containers/ring_wait.h"
 #include "doppel/containers/ring_writer.h"
@@ -97,20 +97,6 @@ constexpr uint64_t MessageFrameBytes(uint64_t payload_bytes) {
   return (sizeof(MessageHeader) + payload_bytes + 7) / 8 * 8;
 }
 
-// Whether there is room for a message.
-enum class RingRoom : uint8_t {
-  kRoom,
-  kFull,    // Not now: the reader must release some.
-  kTooBig,  // Never: it is larger than max_message_bytes().
-};
-
-struct MessageReservation {
-  RingRoom room = RingRoom::kFull;
-  std::span<std::byte> payload;  // Empty unless kRoom; may be empty then, too.
-
-  explicit operator bool() const { return room == RingRoom::kRoom; }
-};
-
 // Moved, not copied. A handle that was moved from may be destroyed or assigned to.
 class MessageWriter : private RingWriter<> {
  public:
@@ -129,9 +115,9 @@ class MessageWriter : private RingWriter<> {
   // than the ring has, and at most 4 GiB - 1.
   size_t max_message_bytes() const { return max_message_bytes_; }
 
-  // Room for the payload of one message, after those that are committed. It is valid
-  // until the next call of reserve, push, commit, wait or arm. What was reserved
-  // before and is not committed is forgotten.
+  // Room for the payload of one message, after those that are staged. It is valid
+  // until the next call of reserve, push, stage, commit, wait or arm. What was
+  // reserved before and is not staged is forgotten.
   ABSL_ATTRIBUTE_ALWAYS_INLINE MessageReservation
   reserve(size_t payload_bytes) {
     frame_ = nullptr;
@@ -151,23 +137,29 @@ class MessageWriter : private RingWriter<> {
 
   // The first bytes of the reservation are a message. The reader sees it after the
   // next publish. REQUIRES: a reservation; payload_bytes <= what was reserved.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE void commit(size_t payload_bytes) {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void stage(size_t payload_bytes) {
     ABSL_HARDENING_ASSERT(frame_ != nullptr &&
                           payload_bytes <= reserved_bytes_);
     const MessageHeader header = {.payload_bytes =
                                       static_cast<uint32_t>(payload_bytes)};
     std::memcpy(frame_, &header, sizeof(header));
-    stage(MessageFrameBytes(payload_bytes));
+    RingWriter<>::stage(MessageFrameBytes(payload_bytes));
     frame_ = nullptr;
   }
 
-  // Hands all that is committed to the reader, at once.
+  // Hands all that is staged to the reader, at once.
   using RingWriter<>::publish;
 
-  // Forgets the reservation. What is committed stays.
+  // Stages the first bytes of the reservation as a message, and publishes.
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void commit(size_t payload_bytes) {
+    stage(payload_bytes);
+    publish();
+  }
+
+  // Forgets the reservation, if there is one. What is staged stays.
   void abort() { frame_ = nullptr; }
 
-  // Copies a message into the ring and publishes it, and all that was committed.
+  // Copies a message into the ring and publishes it, and all that was staged.
   ABSL_ATTRIBUTE_ALWAYS_INLINE RingRoom
   push(std::span<const std::byte> payload) {
     const MessageReservation reserved = reserve(payload.size());
@@ -179,7 +171,6 @@ class MessageWriter : private RingWriter<> {
       std::memcpy(reserved.payload.data(), payload.data(), payload.size());
     }
     commit(payload.size());
-    publish();
     return RingRoom::kRoom;
   }
 

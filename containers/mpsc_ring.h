@@ -60,7 +60,7 @@
 // Each side can wait, or be told by an event, and can close
 // (internal/mpsc_consumer.h, internal/mpsc_producer.h):
 //
-//   while (producer.push(message) == MpscRing::Result::kFull) {
+//   while (producer.push(message) == RingRoom::kFull) {
 //     if (producer.wait(message.size()) != RingWait::kReady) break;
 //   }
 //   while (consumer.wait() == RingWait::kReady) {
@@ -133,7 +133,6 @@ class MpscRing {
   using Statistics = MpscRingStatistics;
   using Producer = internal::MpscProducer;
   using Consumer = internal::MpscConsumer;
-  using Result = MpscResult;
 
   // A ring of at least `min_capacity_bytes`, headers and padding included; rounded up
   // to whole pages of the arena.

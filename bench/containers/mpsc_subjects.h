@@ -57,7 +57,7 @@ class DoppelMpsc {
       return Send(std::as_bytes(std::span(&item, 1)));
     }
     ABSL_ATTRIBUTE_ALWAYS_INLINE bool Send(std::span<const std::byte> message) {
-      return ring.push(message) == MpscRing::Result::kDone;
+      return ring.push(message) == RingRoom::kRoom;
     }
   };
   struct Consumer {

@@ -91,7 +91,7 @@ class MpscSleep {
   static constexpr char kName[] = "doppel_mpsc";
   void Send() {
     const std::array<std::byte, 8> message = {};
-    if (producer_.push(message) != MpscRing::Result::kDone) {
+    if (producer_.push(message) != RingRoom::kRoom) {
       throw std::runtime_error("full");
     }
   }

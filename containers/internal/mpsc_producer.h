@@ -15,10 +15,10 @@
 //      lives in registers.
 //
 // Thread safety: a handle belongs to one thread at a time.
-// Errors: MpscResult and RingWait.
+// Errors: RingRoom and RingWait.
 //
 // Example:
-//   while (producer.push(message) == MpscResult::kFull) {
+//   while (producer.push(message) == RingRoom::kFull) {
 //     if (producer.wait(message.size()) != RingWait::kReady) break;  // Nobody takes it.
 //   }
 
@@ -39,6 +39,7 @@
 #include "absl/base/optimization.h"
 #include "absl/status/statusor.h"
 #include "doppel/containers/internal/event_count.h"
+#include "doppel/containers/internal/message_reservation.h"
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/mpsc_frame.h"
 #include "doppel/containers/internal/mpsc_protocol.h"
@@ -47,24 +48,7 @@
 #include "doppel/containers/internal/prefetch.h"
 #include "doppel/containers/ring_wait.h"
 
-namespace doppel {
-
-// What a claim of space comes to.
-enum class MpscResult : uint8_t {
-  kDone,
-  kFull,    // Later perhaps: the consumer must hand back first.
-  kTooBig,  // Never: longer than max_message_bytes().
-};
-
-// What reserve returns: whether there is space, and the space.
-struct MpscReservation {
-  MpscResult result = MpscResult::kFull;
-  std::span<std::byte> payload;  // Empty unless kDone; may be empty then, too.
-
-  explicit operator bool() const { return result == MpscResult::kDone; }
-};
-
-namespace internal {
+namespace doppel::internal {
 
 // One producer's side: moved, not copied. A handle that was moved from may be
 // destroyed or assigned to.
@@ -72,8 +56,6 @@ class MpscProducer {
   static constexpr bool kFramesWrap = Mirror::kMaxViews == 2;
 
  public:
-  using Result = MpscResult;
-
   // Rings make handles.
   MpscProducer(MpscShared* shared, const Mirror& mirror)
       : shared_(shared),
@@ -113,11 +95,11 @@ class MpscProducer {
   // Space for a message of up to `bytes`, to be written to until it is committed or
   // aborted. Any length is allowed, 0 too.
   // REQUIRES: no reservation of this handle is open.
-  [[nodiscard]] ABSL_ATTRIBUTE_ALWAYS_INLINE MpscReservation
+  [[nodiscard]] ABSL_ATTRIBUTE_ALWAYS_INLINE MessageReservation
   reserve(uint64_t bytes) {
     ABSL_HARDENING_ASSERT(open_bytes_ == 0 && "commit or abort before reserve");
     if (ABSL_PREDICT_FALSE(bytes > max_message_bytes_)) {
-      return {Result::kTooBig, {}};
+      return {.room = RingRoom::kTooBig, .payload = {}};
     }
     const uint64_t frame_bytes = FrameBytes(bytes);
     const std::optional<uint64_t> offset_bytes = cursor_.Claim(
@@ -125,14 +107,16 @@ class MpscProducer {
         [shared = shared_](uint64_t position, uint64_t used_bytes, bool full) {
           shared->Looked(position, used_bytes, full);
         });
-    if (ABSL_PREDICT_FALSE(!offset_bytes)) return {Result::kFull, {}};
+    if (ABSL_PREDICT_FALSE(!offset_bytes))
+      return {.room = RingRoom::kFull, .payload = {}};
     open_offset_bytes_ = *offset_bytes;
     open_bytes_ = frame_bytes;
     // The next claim takes about as many lines. Unless they are on their way here when
     // its compare-and-swap drains the store buffer, each is waited for in full.
     FetchToWrite(data_ + *offset_bytes + frame_bytes + kAheadBytes,
                  std::min(frame_bytes, kMostAheadBytes));
-    return {Result::kDone, {data_ + *offset_bytes + kFrameHeaderBytes, bytes}};
+    return {.room = RingRoom::kRoom,
+            .payload = {data_ + *offset_bytes + kFrameHeaderBytes, bytes}};
   }
 
   // Hands the first `bytes` of the reservation to the consumer as one message.
@@ -145,24 +129,23 @@ class MpscProducer {
     Close(MpscHeader::Message(bytes, open_bytes_));
   }
 
-  // Gives the reservation up: the consumer passes over it.
-  // REQUIRES: a reservation is open.
+  // Gives the reservation up, if there is one: the consumer passes over it.
   ABSL_ATTRIBUTE_ALWAYS_INLINE void abort() {
-    ABSL_HARDENING_ASSERT(open_bytes_ != 0 && "abort without reserve");
+    if (open_bytes_ == 0) return;
     Close(MpscHeader::Skip(open_bytes_));
   }
 
   // Sends a copy of the message.
-  [[nodiscard]] ABSL_ATTRIBUTE_ALWAYS_INLINE Result
+  [[nodiscard]] ABSL_ATTRIBUTE_ALWAYS_INLINE RingRoom
   push(std::span<const std::byte> message) {
-    const MpscReservation space = reserve(message.size());
-    if (ABSL_PREDICT_FALSE(!space)) return space.result;
+    const MessageReservation space = reserve(message.size());
+    if (ABSL_PREDICT_FALSE(!space)) return space.room;
     // memcpy may not be given the null pointer of an empty span.
     if (!message.empty()) {
       std::memcpy(space.payload.data(), message.data(), message.size());
     }
     commit(message.size());
-    return Result::kDone;
+    return RingRoom::kRoom;
   }
 
   // Waits until a message of that many bytes would find room; another producer may take
@@ -251,7 +234,6 @@ class MpscProducer {
   bool has_closed_ = false;
 };
 
-}  // namespace internal
-}  // namespace doppel
+}  // namespace doppel::internal
 
 #endif  // DOPPEL_CONTAINERS_INTERNAL_MPSC_PRODUCER_H_

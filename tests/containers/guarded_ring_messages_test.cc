@@ -212,7 +212,7 @@ TEST(GuardedRingMessages, WhatADeadProducerPublishedIsRead) {
       if (!text.empty()) {
         std::memcpy(space.payload.data(), text.data(), text.size());
       }
-      writer.commit(text.size());
+      writer.stage(text.size());
       if (i + 1 == kMessages) writer.publish();
     }
     // And one that is half written.

@@ -106,7 +106,7 @@ class MessageModel : public ::testing::TestWithParam<LineOwnership> {
     }
     const size_t keep =
         random_() % 2 == 0 ? message.size() : random_() % (message.size() + 1);
-    writer_->commit(keep);
+    writer_->stage(keep);
     const auto kept = std::span(message).first(keep);
     model_.emplace_back(kept.begin(), kept.end());
     ++committed_;

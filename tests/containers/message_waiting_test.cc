@@ -102,7 +102,7 @@ TEST(MessageWaiting, TheWritersWaitPublishes) {
       ASSERT_EQ(writer.wait(1500), RingWait::kReady);
       ASSERT_TRUE(writer.reserve(1500));
     }
-    writer.commit(1500);
+    writer.stage(1500);
   }
   writer.publish();
   writer.close();
@@ -121,7 +121,7 @@ TEST(MessageWaiting, EventsTellOfMessagesAndOfRoom) {
   EXPECT_EQ(writer.arm(most), RingWait::kReady);
   ASSERT_EQ(reader.arm(), RingWait::kArmed);
   ASSERT_TRUE(writer.reserve(100));
-  writer.commit(100);
+  writer.stage(100);
   EXPECT_FALSE(IsReadable(*message));
   ASSERT_EQ(writer.arm(most), RingWait::kArmed) << "and publishes";
   EXPECT_TRUE(IsReadable(*message));
@@ -164,7 +164,7 @@ TEST(MessageProcesses, WhatAnEndedWriterPublishedIsReadWhole) {
     }
     if (writer.wait(100) != RingWait::kReady) return 4;
     if (!writer.reserve(100)) return 5;
-    writer.commit(100);
+    writer.stage(100);
     _exit(0);  // Without an end of the handle.
   });
   invitation = absl::CancelledError();  // The child's alone.
@@ -216,7 +216,7 @@ TEST_P(MessageThreads, PassMessagesInBatches) {
       for (size_t j = 0; j < length(i); ++j) {
         space.payload[j] = static_cast<std::byte>(i + j);
       }
-      writer.commit(length(i));
+      writer.stage(length(i));
       if (i % 5 == 0) writer.publish();
     }
     writer.publish();

@@ -34,7 +34,6 @@ using ::doppel::testing::FreeHugetlbPages;
 using ::doppel::testing::IsOk;
 using ::doppel::testing::LeakCheck;
 using ::doppel::testing::RunInChild;
-using Result = MpscRing::Result;
 
 constexpr uint64_t kHugeBytes = uint64_t{2} << 20;
 
@@ -58,7 +57,7 @@ TEST(MpscRingMemory, GivesEverythingBack) {
   {
     MpscRing ring = MakeRing(100'000, arena);
     MpscRing moved = std::move(ring);
-    ASSERT_EQ(moved.producer().push({}), Result::kDone);
+    ASSERT_EQ(moved.producer().push({}), RingRoom::kRoom);
     moved = MakeRing(1, arena);
     EXPECT_FALSE(before.Unchanged());
   }
@@ -73,7 +72,7 @@ TEST(MpscRingMemory, KeepsItsArenaAlive) {
   std::shared_ptr<Arena> arena = MakeArena();
   MpscRing ring = MakeRing(1, arena);
   arena.reset();
-  ASSERT_EQ(ring.producer().push({}), Result::kDone);
+  ASSERT_EQ(ring.producer().push({}), RingRoom::kRoom);
   EXPECT_EQ(ring.consumer().pop({}), 0);
 }
 
@@ -94,7 +93,7 @@ TEST(MpscRingMemory, WhatPagesHeldBeforeIsNoMessage) {
   auto consumer = ring.consumer();
   for (uint64_t i = 0; i < 2 * ring.capacity_bytes(); i += 8) {
     ASSERT_EQ(consumer.next(), std::nullopt);
-    ASSERT_EQ(producer.push({}), Result::kDone);
+    ASSERT_EQ(producer.push({}), RingRoom::kRoom);
     ASSERT_EQ(consumer.pop({}), 0);
   }
 }
@@ -108,7 +107,7 @@ TEST(MpscRingMemory, OperationsMakeNoSystemCall) {
     auto producer = ring.producer();
     auto consumer = ring.consumer();
     for (int i = 0; i < 1000; ++i) {
-      while (producer.push(message) == Result::kDone) {
+      while (producer.push(message) == RingRoom::kRoom) {
       }
       ASSERT_EQ(consumer.pop(buffer), 100);
       ASSERT_TRUE(producer.reserve(10));
@@ -134,7 +133,7 @@ TEST(MpscRingMemory, NoOperationFaults) {
   rusage before{};
   ASSERT_EQ(getrusage(RUSAGE_THREAD, &before), 0);
   for (int i = 0; i < 40; ++i) {
-    if (producer.push(message) != Result::kDone) break;
+    if (producer.push(message) != RingRoom::kRoom) break;
     if (consumer.pop(buffer) != message.size()) break;
   }
   rusage after{};
@@ -147,7 +146,7 @@ TEST(MpscRingMemory, NoOperationFaults) {
 TEST(MpscRingMemory, BothEndsFault) {
   MpscRing ring = MakeRing(1, MakeArena());
   auto producer = ring.producer();
-  const MpscReservation space = producer.reserve(8);
+  const MessageReservation space = producer.reserve(8);
   ASSERT_TRUE(space);
   const std::byte* const begin = space.payload.data() - 8;
   const uint64_t shown = ring.capacity_bytes() * internal::Mirror::kMaxViews;
@@ -167,7 +166,7 @@ TEST(MpscRingMemory, StandsOnHugetlbPages) {
   auto consumer = ring.consumer();
   const std::vector<std::byte> message(kHugeBytes / 3, std::byte{5});
   for (int i = 0; i < 10; ++i) {
-    ASSERT_EQ(producer.push(message), Result::kDone);
+    ASSERT_EQ(producer.push(message), RingRoom::kRoom);
     const auto seen = consumer.next();
     ASSERT_TRUE(seen.has_value());
     ASSERT_TRUE(std::memcmp(seen->data(), message.data(), message.size()) == 0);
@@ -180,7 +179,7 @@ TEST(MpscRingMemory, StandsOnHugetlbPages) {
 TEST(MpscRingMemory, AForkedChildLeavesMessagesAlone) {
   std::optional<MpscRing> ring(MakeRing(1, MakeArena()));
   std::optional<MpscRing::Producer> producer(ring->producer());
-  const MpscReservation space = producer->reserve(8);
+  const MessageReservation space = producer->reserve(8);
   ASSERT_TRUE(space);
   const int status = RunInChild([&] {
     producer.reset();

@@ -24,7 +24,6 @@ namespace doppel {
 namespace {
 
 using ::doppel::testing::Scaled;
-using Result = MpscRing::Result;
 
 constexpr bool kCanonical = internal::Mirror::kMaxViews == 1;
 constexpr size_t kProducers = 3;
@@ -82,18 +81,18 @@ class MpscRingModel : public ::testing::Test {
   }
 
   // What a claim of the length returns; enters it into the model.
-  Result ModelClaim(uint64_t bytes, uint64_t number) {
-    if (bytes > ring_->max_message_bytes()) return Result::kTooBig;
+  RingRoom ModelClaim(uint64_t bytes, uint64_t number) {
+    if (bytes > ring_->max_message_bytes()) return RingRoom::kTooBig;
     const uint64_t frame_bytes = internal::FrameBytes(bytes);
     const uint64_t to_end = capacity_bytes_ - claimed_bytes_ % capacity_bytes_;
     const uint64_t skip = kCanonical && to_end < frame_bytes ? to_end : 0;
     if (UsedBytes() + skip + frame_bytes > capacity_bytes_) {
-      return Result::kFull;
+      return RingRoom::kFull;
     }
     claimed_bytes_ += skip + frame_bytes;
     if (skip > 0) model_.push_back({State::kSkip, skip, 0, 0});
     model_.push_back({State::kOpen, frame_bytes, bytes, number});
-    return Result::kDone;
+    return RingRoom::kRoom;
   }
 
   Frame& Find(uint64_t number) {
@@ -105,10 +104,10 @@ class MpscRingModel : public ::testing::Test {
   void Reserve(size_t i) {
     const uint64_t bytes = Length();
     const uint64_t number = next_number_++;
-    const Result expected = ModelClaim(bytes, number);
-    const MpscReservation space = producers_[i]->reserve(bytes);
-    ASSERT_EQ(space.result, expected);
-    if (expected != Result::kDone) return;
+    const RingRoom expected = ModelClaim(bytes, number);
+    const MessageReservation space = producers_[i]->reserve(bytes);
+    ASSERT_EQ(space.room, expected);
+    if (expected != RingRoom::kRoom) return;
     ASSERT_EQ(space.payload.size(), bytes);
     ASSERT_EQ(reinterpret_cast<uintptr_t>(space.payload.data()) % 8, 0);
     open_[i] = Open{number, space.payload};
@@ -148,9 +147,9 @@ class MpscRingModel : public ::testing::Test {
     for (size_t at = 0; at < message.size(); ++at) {
       message[at] = ByteOf(number, at);
     }
-    const Result expected = ModelClaim(message.size(), number);
+    const RingRoom expected = ModelClaim(message.size(), number);
     ASSERT_EQ(producers_[i]->push(message), expected);
-    if (expected == Result::kDone) Find(number).state = State::kMessage;
+    if (expected == RingRoom::kRoom) Find(number).state = State::kMessage;
   }
 
   // The frame of the next message, if there is one: past what is to be skipped.

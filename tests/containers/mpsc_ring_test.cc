@@ -27,7 +27,6 @@ namespace {
 using ::doppel::testing::IsOk;
 using ::doppel::testing::StatusIs;
 using ::testing::HasSubstr;
-using Result = MpscRing::Result;
 
 constexpr bool kCanonical = internal::Mirror::kMaxViews == 1;
 constexpr uint64_t kMax = std::numeric_limits<uint64_t>::max();
@@ -57,7 +56,7 @@ void Skip(MpscRing& ring, uint64_t bytes) {
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   for (uint64_t i = 0; i < bytes; i += 8) {
-    ASSERT_EQ(producer.push({}), Result::kDone);
+    ASSERT_EQ(producer.push({}), RingRoom::kRoom);
     ASSERT_EQ(Next(consumer), "");
     consumer.release();
   }
@@ -89,10 +88,10 @@ TEST(MpscRing, MessagesComeOutInTheOrderOfTheirClaims) {
   auto first = ring.producer();
   auto second = ring.producer();
   auto consumer = ring.consumer();
-  ASSERT_EQ(first.push(Bytes("a")), Result::kDone);
-  const MpscReservation open = second.reserve(2);
+  ASSERT_EQ(first.push(Bytes("a")), RingRoom::kRoom);
+  const MessageReservation open = second.reserve(2);
   ASSERT_TRUE(open);
-  ASSERT_EQ(first.push(Bytes("third")), Result::kDone);
+  ASSERT_EQ(first.push(Bytes("third")), RingRoom::kRoom);
   EXPECT_EQ(Next(consumer), "a");
   EXPECT_EQ(Next(consumer), "none") << "the second is not committed";
   std::ranges::copy(Bytes("bb"), open.payload.begin());
@@ -107,12 +106,12 @@ TEST(MpscRing, EmptyMessagesAreMessages) {
   MpscRing ring = MakeRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
-  ASSERT_EQ(producer.push({}), Result::kDone);
-  const MpscReservation space = producer.reserve(0);
+  ASSERT_EQ(producer.push({}), RingRoom::kRoom);
+  const MessageReservation space = producer.reserve(0);
   ASSERT_TRUE(space);
   EXPECT_TRUE(space.payload.empty());
   producer.commit(0);
-  const MpscReservation emptied = producer.reserve(100);
+  const MessageReservation emptied = producer.reserve(100);
   ASSERT_TRUE(emptied);
   producer.commit(0);
   for (int i = 0; i < 3; ++i) {
@@ -129,12 +128,12 @@ TEST(MpscRing, CommitOfLessHandsOverLess) {
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   for (uint64_t lap = 0; lap < ring.capacity_bytes() / 4; ++lap) {
-    const MpscReservation space = producer.reserve(64);
+    const MessageReservation space = producer.reserve(64);
     ASSERT_TRUE(space);
     ASSERT_EQ(space.payload.size(), 64);
     std::ranges::fill(space.payload, static_cast<std::byte>('x'));
     producer.commit(lap % 65);
-    ASSERT_EQ(producer.push(Bytes("after")), Result::kDone);
+    ASSERT_EQ(producer.push(Bytes("after")), RingRoom::kRoom);
     ASSERT_EQ(Next(consumer), std::string(lap % 65, 'x'));
     ASSERT_EQ(Next(consumer), "after");
     consumer.release();
@@ -146,14 +145,14 @@ TEST(MpscRing, AbortedReservationsArePassed) {
   MpscRing ring = MakeRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
-  ASSERT_EQ(producer.push(Bytes("a")), Result::kDone);
+  ASSERT_EQ(producer.push(Bytes("a")), RingRoom::kRoom);
   for (int i = 0; i < 3; ++i) {
-    const MpscReservation space = producer.reserve(20);
+    const MessageReservation space = producer.reserve(20);
     ASSERT_TRUE(space);
     std::ranges::fill(space.payload, std::byte{0xff});
     producer.abort();
   }
-  ASSERT_EQ(producer.push(Bytes("b")), Result::kDone);
+  ASSERT_EQ(producer.push(Bytes("b")), RingRoom::kRoom);
   EXPECT_EQ(Next(consumer), "a");
   EXPECT_EQ(Next(consumer), "b");
   consumer.release();
@@ -185,12 +184,12 @@ TEST(MpscRing, SeveralAreShownBeforeTheyAreReleased) {
   MpscRing ring = MakeRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
-  ASSERT_EQ(producer.push(Bytes("one")), Result::kDone);
-  ASSERT_EQ(producer.push(Bytes("two")), Result::kDone);
+  ASSERT_EQ(producer.push(Bytes("one")), RingRoom::kRoom);
+  ASSERT_EQ(producer.push(Bytes("two")), RingRoom::kRoom);
   const auto one = consumer.next();
   const auto two = consumer.next();
   ASSERT_TRUE(one && two);
-  while (producer.push(Bytes("more")) == Result::kDone) {
+  while (producer.push(Bytes("more")) == RingRoom::kRoom) {
   }
   EXPECT_EQ(Text(*one), "one");
   EXPECT_EQ(Text(*two), "two");
@@ -208,9 +207,9 @@ TEST(MpscRing, AFullRingIsShownOnce) {
   const uint64_t messages = ring.capacity_bytes() / 16;
   for (int lap = 0; lap < 3; ++lap) {
     for (uint64_t i = 0; i < messages; ++i) {
-      ASSERT_EQ(producer.push(Bytes("full")), Result::kDone);
+      ASSERT_EQ(producer.push(Bytes("full")), RingRoom::kRoom);
     }
-    ASSERT_EQ(producer.push({}), Result::kFull);
+    ASSERT_EQ(producer.push({}), RingRoom::kFull);
     for (uint64_t i = 0; i < messages; ++i) ASSERT_EQ(Next(consumer), "full");
     ASSERT_EQ(Next(consumer), "none");
     consumer.release();
@@ -223,13 +222,13 @@ TEST(MpscRing, WhatIsReleasedHasRoomAtOnce) {
   MpscRing ring = MakeRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
-  while (producer.push(Bytes("12345678")) == Result::kDone) {
+  while (producer.push(Bytes("12345678")) == RingRoom::kRoom) {
   }
   for (uint64_t i = 0; i < ring.capacity_bytes(); ++i) {
     ASSERT_EQ(Next(consumer), "12345678");
     consumer.release();
-    ASSERT_EQ(producer.push(Bytes("12345678")), Result::kDone);
-    ASSERT_EQ(producer.push({}), Result::kFull);
+    ASSERT_EQ(producer.push(Bytes("12345678")), RingRoom::kRoom);
+    ASSERT_EQ(producer.push({}), RingRoom::kFull);
   }
 }
 
@@ -240,7 +239,7 @@ TEST(MpscRing, EveryPlaceTakesTheLongestMessage) {
   const uint64_t longest = ring.max_message_bytes();
   for (uint64_t place = 0; place < ring.capacity_bytes(); place += 8) {
     auto producer = ring.producer();
-    const MpscReservation space = producer.reserve(longest);
+    const MessageReservation space = producer.reserve(longest);
     ASSERT_TRUE(space) << place;
     ASSERT_EQ(space.payload.size(), longest);
     ASSERT_EQ(reinterpret_cast<uintptr_t>(space.payload.data()) % 8, 0);
@@ -255,7 +254,7 @@ TEST(MpscRing, EveryPlaceTakesTheLongestMessage) {
     }));
     consumer.release();
     ASSERT_TRUE(ring.empty());
-    ASSERT_EQ(producer.push({}), Result::kDone);
+    ASSERT_EQ(producer.push({}), RingRoom::kRoom);
     ASSERT_EQ(Next(consumer), "");
     consumer.release();
   }
@@ -265,8 +264,8 @@ TEST(MpscRing, PopCopiesAndKeepsWhatDoesNotFit) {
   MpscRing ring = MakeRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
-  ASSERT_EQ(producer.push(Bytes("12345")), Result::kDone);
-  ASSERT_EQ(producer.push({}), Result::kDone);
+  ASSERT_EQ(producer.push(Bytes("12345")), RingRoom::kRoom);
+  ASSERT_EQ(producer.push({}), RingRoom::kRoom);
   std::array<std::byte, 5> buffer{};
   EXPECT_EQ(consumer.pop(std::span(buffer).first(4)), 5);
   EXPECT_EQ(buffer[0], std::byte{0}) << "nothing was copied";
@@ -285,15 +284,15 @@ TEST(MpscRing, ASlowProducerHoldsUpTheConsumerOnly) {
   auto slow = ring.producer();
   auto quick = ring.producer();
   auto consumer = ring.consumer();
-  const MpscReservation open = slow.reserve(40);
+  const MessageReservation open = slow.reserve(40);
   ASSERT_TRUE(open);
   std::ranges::fill(open.payload, static_cast<std::byte>('s'));
   uint64_t sent = 0;
-  while (quick.push(Bytes("quick")) == Result::kDone) ++sent;
+  while (quick.push(Bytes("quick")) == RingRoom::kRoom) ++sent;
   EXPECT_EQ(sent, (ring.capacity_bytes() - 48) / 16);
   EXPECT_EQ(Next(consumer), "none");
   consumer.release();
-  EXPECT_EQ(quick.push({}), Result::kFull);
+  EXPECT_EQ(quick.push({}), RingRoom::kFull);
   slow.commit(40);
   EXPECT_EQ(Next(consumer), std::string(40, 's'));
   for (uint64_t i = 0; i < sent; ++i) ASSERT_EQ(Next(consumer), "quick");
@@ -309,7 +308,7 @@ TEST(MpscRing, AnExceptionAbortsWhatWasReserved) {
   try {
     auto producer = ring.producer();
     ASSERT_TRUE(producer.reserve(100));
-    ASSERT_EQ(other.push(Bytes("behind")), Result::kDone);
+    ASSERT_EQ(other.push(Bytes("behind")), RingRoom::kRoom);
     throw std::runtime_error("while it was written");
   } catch (const std::runtime_error&) {
   }
@@ -324,7 +323,7 @@ TEST(MpscRing, AReservationMovesWithItsHandle) {
   auto consumer = ring.consumer();
   {
     auto producer = ring.producer();
-    const MpscReservation space = producer.reserve(3);
+    const MessageReservation space = producer.reserve(3);
     ASSERT_TRUE(space);
     auto moved = std::move(producer);
     std::ranges::copy(Bytes("abc"), space.payload.begin());
@@ -333,11 +332,11 @@ TEST(MpscRing, AReservationMovesWithItsHandle) {
     ASSERT_TRUE(moved.reserve(5));
     // Assignment ends the old side, and so aborts what it holds.
     moved = other_ring.producer();
-    ASSERT_EQ(moved.push(Bytes("other")), Result::kDone);
+    ASSERT_EQ(moved.push(Bytes("other")), RingRoom::kRoom);
   }
   EXPECT_EQ(Next(consumer), "none");
   auto producer = ring.producer();
-  ASSERT_EQ(producer.push(Bytes("def")), Result::kDone);
+  ASSERT_EQ(producer.push(Bytes("def")), RingRoom::kRoom);
   EXPECT_EQ(Next(consumer), "def");
   EXPECT_EQ(other_ring.size_bytes(), 16);
 }
@@ -346,9 +345,9 @@ TEST(MpscRing, MovesWithItsHandles) {
   MpscRing first = MakeRing();
   std::optional<MpscRing> second;  // Outlives the handles.
   auto producer = first.producer();
-  ASSERT_EQ(producer.push(Bytes("1")), Result::kDone);
+  ASSERT_EQ(producer.push(Bytes("1")), RingRoom::kRoom);
   second.emplace(std::move(first));
-  ASSERT_EQ(producer.push(Bytes("2")), Result::kDone);
+  ASSERT_EQ(producer.push(Bytes("2")), RingRoom::kRoom);
   auto consumer = second->consumer();
   EXPECT_EQ(Next(consumer), "1");
   auto moved = std::move(consumer);
@@ -365,7 +364,7 @@ TEST(MpscRing, WhatWasNotReleasedIsShownToTheNextConsumer) {
   Skip(ring, ring.capacity_bytes() - 24);
   auto producer = ring.producer();
   for (const std::string_view text : {"a", "b", "c"}) {
-    ASSERT_EQ(producer.push(Bytes(text)), Result::kDone);
+    ASSERT_EQ(producer.push(Bytes(text)), RingRoom::kRoom);
   }
   {
     auto consumer = ring.consumer();
@@ -391,9 +390,9 @@ TEST(MpscRing, StatisticsCountMessagesRefusalsAndTheMost) {
   EXPECT_EQ(ring.statistics().stalls, 0);
   EXPECT_EQ(ring.statistics().high_water_bytes, 0);
   uint64_t sent = 0;
-  while (producer.push(Bytes("12345678")) == Result::kDone) ++sent;
-  EXPECT_EQ(producer.push({}), Result::kFull);
-  EXPECT_EQ(producer.push({}), Result::kFull);
+  while (producer.push(Bytes("12345678")) == RingRoom::kRoom) ++sent;
+  EXPECT_EQ(producer.push({}), RingRoom::kFull);
+  EXPECT_EQ(producer.push({}), RingRoom::kFull);
   EXPECT_EQ(ring.statistics().refusals, 3);
   EXPECT_EQ(ring.statistics().stalls, 1);
   EXPECT_EQ(ring.statistics().high_water_bytes, ring.capacity_bytes());
@@ -402,11 +401,11 @@ TEST(MpscRing, StatisticsCountMessagesRefusalsAndTheMost) {
   EXPECT_EQ(ring.statistics().messages, 0) << "shown, not handed back";
   consumer.release();
   EXPECT_EQ(ring.statistics().messages, sent);
-  (void)producer.reserve(kMax).result;
+  (void)producer.reserve(kMax).room;
   EXPECT_EQ(ring.statistics().refusals, 3) << "what never fits is not refused";
-  while (producer.push(Bytes("12345678")) == Result::kDone) {
+  while (producer.push(Bytes("12345678")) == RingRoom::kRoom) {
   }
-  EXPECT_EQ(producer.push({}), Result::kFull);
+  EXPECT_EQ(producer.push({}), RingRoom::kFull);
   EXPECT_EQ(ring.statistics().refusals, 5);
   EXPECT_EQ(ring.statistics().stalls, 2);
 }
@@ -419,7 +418,7 @@ TEST(MpscRing, StaleBytesAreNoHeaders) {
   auto consumer = ring.consumer();
   const uint64_t lie = internal::MpscHeader::Message(8, 16).word();
   for (uint64_t round = 0; round < ring.capacity_bytes(); ++round) {
-    const MpscReservation space = producer.reserve(8 * (1 + round % 61));
+    const MessageReservation space = producer.reserve(8 * (1 + round % 61));
     ASSERT_TRUE(space);
     for (size_t i = 0; i < space.payload.size(); i += 8) {
       std::memcpy(space.payload.data() + i, &lie, sizeof(lie));
@@ -460,7 +459,7 @@ TEST(MpscRing, MisuseOfReservationsIsRefused) {
   MpscRing ring = MakeRing();
   auto producer = ring.producer();
   EXPECT_DEATH(producer.commit(0), "commit without reserve");
-  EXPECT_DEATH(producer.abort(), "without reserve");
+  producer.abort();  // Of nothing.
   ASSERT_TRUE(producer.reserve(8));
   EXPECT_DEATH((void)producer.reserve(8), "before reserve");
   EXPECT_DEATH(producer.commit(9), "more than was reserved");
@@ -496,18 +495,18 @@ TEST(MpscRingRegression, ReservationLargerThanTheRing) {
   for (const uint64_t bytes : {longest + 1, longest + 8, ring.capacity_bytes(),
                                2 * ring.capacity_bytes(), uint64_t{1} << 32,
                                (uint64_t{1} << 32) - 8}) {
-    const MpscReservation space = producer.reserve(bytes);
-    EXPECT_EQ(space.result, Result::kTooBig) << bytes;
+    const MessageReservation space = producer.reserve(bytes);
+    EXPECT_EQ(space.room, RingRoom::kTooBig) << bytes;
     EXPECT_TRUE(space.payload.empty());
   }
   EXPECT_TRUE(ring.empty()) << "what is too big claims nothing";
   EXPECT_TRUE(producer.reserve(longest));
   // Too big is told apart from full, in a full ring too.
   auto other = ring.producer();
-  while (other.push({}) == Result::kDone) {
+  while (other.push({}) == RingRoom::kRoom) {
   }
-  EXPECT_EQ(other.reserve(longest).result, Result::kFull);
-  EXPECT_EQ(other.reserve(longest + 1).result, Result::kTooBig);
+  EXPECT_EQ(other.reserve(longest).room, RingRoom::kFull);
+  EXPECT_EQ(other.reserve(longest + 1).room, RingRoom::kTooBig);
 }
 
 // The length with its header overflowed (BPF ring buffer, CVE-2022-49030).
@@ -522,10 +521,10 @@ TEST(MpscRingRegression, SizesThatOverflow) {
   MpscRing ring = MakeRing();
   auto producer = ring.producer();
   for (uint64_t below = 0; below < 40; ++below) {
-    EXPECT_EQ(producer.reserve(kMax - below).result, Result::kTooBig);
-    EXPECT_EQ(producer.reserve((kMax >> 1) - below).result, Result::kTooBig);
-    EXPECT_EQ(producer.reserve((uint64_t{1} << 32) - below).result,
-              Result::kTooBig);
+    EXPECT_EQ(producer.reserve(kMax - below).room, RingRoom::kTooBig);
+    EXPECT_EQ(producer.reserve((kMax >> 1) - below).room, RingRoom::kTooBig);
+    EXPECT_EQ(producer.reserve((uint64_t{1} << 32) - below).room,
+              RingRoom::kTooBig);
   }
   EXPECT_TRUE(ring.empty());
 }
@@ -546,11 +545,11 @@ TEST(MpscRingRegression, FreeNeverRunsBelowZero) {
   for (uint64_t used = 8; used <= capacity; used += 8) {
     // Empty messages, so that the memory's end is met in all ways.
     for (uint64_t i = 0; i < used; i += 8) {
-      ASSERT_EQ(producer.push({}), Result::kDone);
+      ASSERT_EQ(producer.push({}), RingRoom::kRoom);
     }
     const uint64_t left = capacity - used;
     if (left < capacity / 2) {
-      ASSERT_EQ(other.reserve(left).result, Result::kFull) << used;
+      ASSERT_EQ(other.reserve(left).room, RingRoom::kFull) << used;
       ASSERT_EQ(ring.size_bytes(), used);
     }
     while (consumer.next()) {
@@ -569,8 +568,8 @@ TEST(MpscRingRegression, EveryLengthAtEveryPlaceBeforeTheWrap) {
       auto producer = ring.producer();
       auto consumer = ring.consumer();
       const std::string text(bytes, 't');
-      ASSERT_EQ(producer.push(Bytes(text)), Result::kDone);
-      ASSERT_EQ(producer.push(Bytes("next")), Result::kDone);
+      ASSERT_EQ(producer.push(Bytes(text)), RingRoom::kRoom);
+      ASSERT_EQ(producer.push(Bytes("next")), RingRoom::kRoom);
       ASSERT_EQ(Next(consumer), text);
       ASSERT_EQ(Next(consumer), "next");
       consumer.release();
@@ -589,7 +588,8 @@ TEST(MpscRingRegression, OneThreadOnBothSidesSeesItsOwnWrites) {
   for (uint64_t round = 0; round < 10'000; ++round) {
     const std::array<uint64_t, 5> numbers = {round, round + 1, round + 2,
                                              round + 3, round + 4};
-    ASSERT_EQ(producer.push(std::as_bytes(std::span(numbers))), Result::kDone);
+    ASSERT_EQ(producer.push(std::as_bytes(std::span(numbers))),
+              RingRoom::kRoom);
     std::array<uint64_t, 5> got{};
     ASSERT_EQ(consumer.pop(std::as_writable_bytes(std::span(got))), 40);
     ASSERT_EQ(got, numbers);

@@ -24,7 +24,6 @@ namespace doppel {
 namespace {
 
 using ::doppel::testing::Scaled;
-using Result = MpscRing::Result;
 
 MpscRing MakeRing(uint64_t min_capacity_bytes = 1) {
   absl::StatusOr<MpscRing> ring = MpscRing::Create(min_capacity_bytes);
@@ -52,38 +51,38 @@ void Write(Head head, std::span<std::byte> to) {
 }
 
 // Tries to send the message, in a way that its number decides.
-Result TrySend(MpscRing::Producer& producer, Head head) {
+RingRoom TrySend(MpscRing::Producer& producer, Head head) {
   std::array<std::byte, 400> buffer;
   const std::span<std::byte> message = std::span(buffer).first(LengthOf(head));
   Write(head, message);
   if (head.number % 4 == 0) return producer.push(message);
   if (head.number % 4 == 1) {
-    const MpscReservation space = producer.reserve(message.size() + 90);
-    if (!space) return space.result;
+    const MessageReservation space = producer.reserve(message.size() + 90);
+    if (!space) return space.room;
     // What was written to and is not sent must leave no trace.
     std::ranges::fill(space.payload, std::byte{0xff});
     Write(head, space.payload.first(message.size()));
     producer.commit(message.size());
-    return Result::kDone;
+    return RingRoom::kRoom;
   }
   if (head.number % 4 == 2) {
-    if (const MpscReservation space = producer.reserve(50)) {
+    if (const MessageReservation space = producer.reserve(50)) {
       std::ranges::fill(space.payload, std::byte{0xff});
       producer.abort();
     }
   }
-  const MpscReservation space = producer.reserve(message.size());
-  if (!space) return space.result;
+  const MessageReservation space = producer.reserve(message.size());
+  if (!space) return space.room;
   Write(head, space.payload);
   producer.commit(message.size());
-  return Result::kDone;
+  return RingRoom::kRoom;
 }
 
 void Send(MpscRing::Producer& producer, Head head) {
   for (;;) {
-    const Result result = TrySend(producer, head);
-    if (result == Result::kDone) return;
-    ASSERT_EQ(result, Result::kFull);
+    const RingRoom result = TrySend(producer, head);
+    if (result == RingRoom::kRoom) return;
+    ASSERT_EQ(result, RingRoom::kFull);
     std::this_thread::yield();
   }
 }
@@ -192,7 +191,7 @@ TEST(MpscRingThreads, HandlesMoveBetweenThreads) {
   const int rounds = static_cast<int>(Scaled(100, 5'000));
   for (int round = 0; round < rounds; ++round) {
     auto producer = ring.producer();
-    const MpscReservation space = producer.reserve(8);
+    const MessageReservation space = producer.reserve(8);
     ASSERT_TRUE(space);
     std::thread sender([producer = std::move(producer), space]() mutable {
       std::ranges::fill(space.payload, std::byte{7});
@@ -252,7 +251,7 @@ TEST(MpscRingSeededRace, DISABLED_WriteAfterCommit) {
     EXPECT_LT(std::to_integer<int>((*message)[10]), 3);
   });
   auto producer = ring.producer();
-  const MpscReservation space = producer.reserve(64);
+  const MessageReservation space = producer.reserve(64);
   ASSERT_TRUE(space);
   std::ranges::fill(space.payload, std::byte{1});
   producer.commit(64);
@@ -267,13 +266,13 @@ TEST(MpscRingSeededRace, DISABLED_ReadAfterRelease) {
   auto consumer = ring.consumer();
   auto producer = ring.producer();
   std::vector<std::byte> half(ring.capacity_bytes() / 2 - 8);
-  ASSERT_EQ(producer.push(half), Result::kDone);
+  ASSERT_EQ(producer.push(half), RingRoom::kRoom);
   const auto message = consumer.next();
   ASSERT_TRUE(message.has_value());
   consumer.release();
   std::thread sender([&half, producer = std::move(producer)]() mutable {
     for (int i = 0; i < 2; ++i) {
-      EXPECT_EQ(producer.push(half), Result::kDone);
+      EXPECT_EQ(producer.push(half), RingRoom::kRoom);
     }
   });
   EXPECT_EQ((*message)[10], std::byte{0});  // The race.

@@ -37,7 +37,6 @@ using ::doppel::testing::IsReadable;
 using ::doppel::testing::kSleepAtOnce;
 using ::doppel::testing::Scaled;
 using ::doppel::testing::Until;
-using Result = MpscRing::Result;
 
 MpscRing MakeRing() {
   absl::StatusOr<MpscRing> ring = MpscRing::Create(1);
@@ -52,7 +51,7 @@ std::span<const std::byte> Text() { return std::as_bytes(std::span(kText)); }
 // With messages of 8 bytes. Returns how many.
 uint64_t Fill(MpscRing::Producer& producer) {
   uint64_t sent = 0;
-  while (producer.push(Text()) == Result::kDone) ++sent;
+  while (producer.push(Text()) == RingRoom::kRoom) ++sent;
   return sent;
 }
 
@@ -60,7 +59,7 @@ TEST(MpscRingWait, WhatIsThereIsNotWaitedFor) {
   MpscRing ring = MakeRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
-  ASSERT_EQ(producer.push(Text()), Result::kDone);
+  ASSERT_EQ(producer.push(Text()), RingRoom::kRoom);
   const CallCounter counter;
   EXPECT_EQ(consumer.wait(), RingWait::kReady);
   EXPECT_EQ(producer.wait(100), RingWait::kReady);
@@ -116,7 +115,7 @@ TEST(MpscRingWait, APushWakesTheConsumer) {
   auto producer = ring.producer();
   for (int i = 0; i < 3; ++i) {
     absl::SleepFor(absl::Milliseconds(5));
-    ASSERT_EQ(producer.push(Text()), Result::kDone);
+    ASSERT_EQ(producer.push(Text()), RingRoom::kRoom);
   }
   partner.join();
 }
@@ -129,7 +128,7 @@ TEST(MpscRingWait, ACommitOfWhatComesFirstWakesTheConsumer) {
     std::optional<MpscRing::Producer> first(ring.producer());
     ASSERT_TRUE(first->reserve(8));
     auto second = ring.producer();
-    ASSERT_EQ(second.push(Text()), Result::kDone);
+    ASSERT_EQ(second.push(Text()), RingRoom::kRoom);
     std::thread partner([consumer = ring.consumer()]() mutable {
       auto own = std::move(consumer);
       EXPECT_EQ(own.wait(kSleepAtOnce), RingWait::kReady);
@@ -153,7 +152,7 @@ TEST(MpscRingWait, ReleaseWakesAllProducers) {
   for (int i = 0; i < 3; ++i) {
     partners.emplace_back([producer = ring.producer()]() mutable {
       auto own = std::move(producer);
-      while (own.push(Text()) == Result::kFull) {
+      while (own.push(Text()) == RingRoom::kFull) {
         ASSERT_EQ(own.wait(kText.size(), kSleepAtOnce), RingWait::kReady);
       }
     });
@@ -181,7 +180,7 @@ TEST(MpscRingWait, AConsumerThatWaitsHandsBackWhatIsSkipped) {
   });
   EXPECT_EQ(producer.wait(ring.max_message_bytes(), kSleepAtOnce),
             RingWait::kReady);
-  EXPECT_EQ(producer.push(Text()), Result::kDone);
+  EXPECT_EQ(producer.push(Text()), RingRoom::kRoom);
   partner.join();
 }
 
@@ -211,9 +210,9 @@ TEST(MpscRingWait, TheProducersEndWakesTheConsumerWhichGetsTheRest) {
   });
   auto first = ring.producer();
   auto second = ring.producer();
-  ASSERT_EQ(first.push(Text()), Result::kDone);
+  ASSERT_EQ(first.push(Text()), RingRoom::kRoom);
   absl::SleepFor(absl::Milliseconds(10));
-  ASSERT_EQ(second.push(Text()), Result::kDone);
+  ASSERT_EQ(second.push(Text()), RingRoom::kRoom);
   second.close();
   first.close();
   partner.join();
@@ -229,7 +228,7 @@ TEST(MpscRingWait, TheEndIsTheLastProducers) {
   closes.close();
   closes.close();
   EXPECT_FALSE(consumer.closed());
-  ASSERT_EQ(last.push(Text()), Result::kDone);
+  ASSERT_EQ(last.push(Text()), RingRoom::kRoom);
   EXPECT_EQ(consumer.wait(), RingWait::kReady);
   EXPECT_TRUE(consumer.next().has_value());
   last.close();
@@ -294,7 +293,7 @@ TEST(MpscRingWait, ALaterHandleOpensAgain) {
     EXPECT_FALSE(consumer.closed());
     EXPECT_EQ(consumer.wait(Until(absl::Milliseconds(1))),
               RingWait::kDeadlineExceeded);
-    ASSERT_EQ(producer.push(Text()), Result::kDone);
+    ASSERT_EQ(producer.push(Text()), RingRoom::kRoom);
     EXPECT_EQ(consumer.wait(), RingWait::kReady);
   }
 }
@@ -314,7 +313,7 @@ void SendAll(MpscRing::Producer& producer, uint64_t sender, uint64_t messages,
     const Message message = {sender, number};
     const size_t size = sizeof(message) + (number * 37 + sender) % 600;
     std::memcpy(bytes.data(), &message, sizeof(message));
-    while (producer.push(std::span(bytes).first(size)) == Result::kFull) {
+    while (producer.push(std::span(bytes).first(size)) == RingRoom::kFull) {
       wait_for_room(size);
     }
   }
@@ -390,7 +389,7 @@ TEST(MpscRingWait, WithoutMembarrierWakesArriveAllTheSame) {
   auto producer = ring.producer();
   for (int i = 0; i < 50; ++i) {
     absl::SleepFor(absl::Microseconds(100));
-    ASSERT_EQ(producer.push(Text()), Result::kDone);
+    ASSERT_EQ(producer.push(Text()), RingRoom::kRoom);
   }
   partner.join();
   EXPECT_TRUE(plan.fired());
@@ -407,7 +406,7 @@ TEST(MpscRingEvent, TellsTheConsumerOfAMessageAndOfTheEnd) {
   EXPECT_EQ(*consumer.event(), *event) << "one for the ring's life";
   ASSERT_EQ(consumer.arm(), RingWait::kArmed);
   EXPECT_FALSE(IsReadable(*event));
-  ASSERT_EQ(producer.push(Text()), Result::kDone);
+  ASSERT_EQ(producer.push(Text()), RingRoom::kRoom);
   EXPECT_TRUE(IsReadable(*event));
   EXPECT_EQ(consumer.arm(), RingWait::kReady) << "no event will come";
   EXPECT_FALSE(IsReadable(*event));
@@ -437,7 +436,7 @@ TEST(MpscRingEvent, TellsEachProducerOfRoom) {
   consumer.release();
   EXPECT_TRUE(IsReadable(*event));
   EXPECT_TRUE(IsReadable(*other_event));
-  ASSERT_EQ(first.push(Text()), Result::kDone);
+  ASSERT_EQ(first.push(Text()), RingRoom::kRoom);
   EXPECT_EQ(second.arm(8), RingWait::kArmed) << "the other took the room";
   consumer.close();
   EXPECT_TRUE(IsReadable(*other_event)) << "the end is an event";

@@ -487,7 +487,7 @@ uint64_t Write(Player<MessageWriter>& player) {
       if (!space) return 0;
       if (n > 0) space.payload.front() = space.payload.back() = std::byte{7};
       EXPECT_EQ(Use(space.payload), n);
-      writer.commit(n / 2);
+      writer.stage(n / 2);
       player.Pass(MessageFrameBytes(n / 2));
       return 1;
     }

@@ -29,7 +29,6 @@ using ::doppel::testing::FailEachCall;
 using ::doppel::testing::IsOk;
 using ::doppel::testing::IsReadable;
 using ::doppel::testing::Until;
-using Result = MpscRing::Result;
 
 // An arena, a ring in it that must not notice anything, and the one that is made.
 struct State {
@@ -45,7 +44,7 @@ State Prepare(const Arena::Options& options) {
   EXPECT_THAT(ring, IsOk());
   State state = {*std::move(arena), *std::move(ring), std::nullopt};
   const std::vector<std::byte> message(50, std::byte{50});
-  EXPECT_EQ(state.neighbour->producer().push(message), Result::kDone);
+  EXPECT_EQ(state.neighbour->producer().push(message), RingRoom::kRoom);
   return state;
 }
 
@@ -56,7 +55,7 @@ bool Works(MpscRing& ring) {
   const std::vector<std::byte> message(ring.max_message_bytes() / 2 + 100,
                                        std::byte{1});
   for (int i = 0; i < 5; ++i) {
-    if (producer.push(message) != Result::kDone) return false;
+    if (producer.push(message) != RingRoom::kRoom) return false;
     std::vector<std::byte> got(message.size());
     if (consumer.pop(got) != message.size() || got != message) return false;
   }
@@ -121,7 +120,7 @@ void CheckWaits(Sides& sides) {
     EXPECT_EQ(sides.consumer.wait(Until(absl::Microseconds(100))),
               RingWait::kDeadlineExceeded);
     EXPECT_EQ(sides.producer.wait(message.size()), RingWait::kReady);
-    EXPECT_EQ(sides.producer.push(message), Result::kDone);
+    EXPECT_EQ(sides.producer.push(message), RingRoom::kRoom);
     EXPECT_EQ(sides.producer.wait(1, Until(absl::Microseconds(100))),
               RingWait::kDeadlineExceeded);
     EXPECT_EQ(sides.consumer.wait(), RingWait::kReady);
@@ -136,7 +135,7 @@ void CheckEvents(Sides& sides) {
   ASSERT_THAT(room, IsOk());
   ASSERT_THAT(messages, IsOk());
   ASSERT_EQ(sides.consumer.arm(), RingWait::kArmed);
-  ASSERT_EQ(sides.producer.push({}), Result::kDone);
+  ASSERT_EQ(sides.producer.push({}), RingRoom::kRoom);
   EXPECT_TRUE(IsReadable(*messages));
   ASSERT_EQ(sides.producer.arm(sides.ring.max_message_bytes()),
             RingWait::kArmed);

@@ -251,7 +251,7 @@ class Correspondence {
     StoreItems(reinterpret_cast<uint8_t*>(space.payload.data()), next_, bytes);
     if (op % 16 == 2) return writer_->abort();
     const uint64_t kept = op % 16 == 3 ? input.Byte() % (bytes + 1) : bytes;
-    writer_->commit(kept);
+    writer_->stage(kept);
     committed_.push_back({next_++, kept});
   }
 

@@ -29,8 +29,6 @@
 namespace doppel::fuzz {
 namespace {
 
-using Result = MpscRing::Result;
-
 constexpr bool kCanonical = internal::Mirror::kMaxViews == 1;
 constexpr size_t kProducers = 3;
 
@@ -179,28 +177,28 @@ class MpscDriver {
   }
 
   // What a claim comes to; enters it into the model.
-  Result ModelClaim(uint64_t bytes) {
-    if (bytes > record_.ring.max_message_bytes()) return Result::kTooBig;
+  RingRoom ModelClaim(uint64_t bytes) {
+    if (bytes > record_.ring.max_message_bytes()) return RingRoom::kTooBig;
     const uint64_t frame_bytes = internal::FrameBytes(bytes);
     const uint64_t skip = SkipFor(frame_bytes);
     if (!HasRoom(frame_bytes)) {
       ++record_.refusals;
       record_.stalls += std::exchange(record_.stalled, true) ? 0 : 1;
-      return Result::kFull;
+      return RingRoom::kFull;
     }
     record_.stalled = false;
     record_.claimed_bytes += skip + frame_bytes;
     if (skip > 0) record_.frames.push_back({State::kSkip, skip, 0, 0});
     record_.frames.push_back({State::kOpen, frame_bytes, bytes, record_.next});
     record_.next += 7;  // No two messages begin alike.
-    return Result::kDone;
+    return RingRoom::kRoom;
   }
 
   void Claim(size_t i, uint64_t bytes) {
-    const Result expected = ModelClaim(bytes);
-    const MpscReservation space = producers_[i]->reserve(bytes);
-    Require(space.result == expected, "reserve says whether there is room");
-    if (expected != Result::kDone) return;
+    const RingRoom expected = ModelClaim(bytes);
+    const MessageReservation space = producers_[i]->reserve(bytes);
+    Require(space.room == expected, "reserve says whether there is room");
+    if (expected != RingRoom::kRoom) return;
     Require(space.payload.size() == bytes, "as long as was asked for");
     Require(reinterpret_cast<uintptr_t>(space.payload.data()) % 8 == 0,
             "aligned");
@@ -255,11 +253,11 @@ class MpscDriver {
     const uint8_t* const message = ItemsFrom<uint8_t>(record_.next);
     // The table's runs are shorter than what is too big for the largest ring.
     bytes = std::min(bytes, kMostItems);
-    const Result expected = ModelClaim(bytes);
+    const RingRoom expected = ModelClaim(bytes);
     Require(producers_[i]->push(std::as_bytes(std::span(message, bytes))) ==
                 expected,
             "push says whether there was room");
-    if (expected == Result::kDone) {
+    if (expected == RingRoom::kRoom) {
       record_.frames.back().state = State::kMessage;
       consumer_event_.Tell();
     }
