@@ -76,6 +76,12 @@ absl::Status CheckExpectation(const Memfd& memfd,
   return absl::OkStatus();
 }
 
+absl::Status NoMemfd(int fd) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("descriptor ", fd,
+                   " is no memfd: it must be a regular file that takes seals"));
+}
+
 }  // namespace
 
 std::string ToString(Seal seals) {
@@ -130,15 +136,13 @@ absl::Status Memfd::UnlinkNamed(const std::string& name) {
 }
 
 absl::StatusOr<Memfd> Memfd::Adopt(int fd, const Expectation& expectation) {
-  absl::StatusOr<struct stat> stat = sys::Fstat(fd);
-  if (!stat.ok()) return stat.status();
   // Only files of tmpfs and hugetlbfs take seals (fcntl(2)): the one test that
-  // tells memory from everything else.
-  if (!S_ISREG(stat->st_mode) || !sys::Fcntl(fd, F_GET_SEALS, 0).ok()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "descriptor ", fd,
-        " is no memfd: it must be a regular file that takes seals"));
-  }
+  // tells memory from everything else. Before fstat(2), which a file system of the
+  // descriptor's sender could leave waiting (FUSE).
+  if (!sys::Fcntl(fd, F_GET_SEALS, 0).ok()) return NoMemfd(fd);
+  const absl::StatusOr<struct stat> stat = sys::Fstat(fd);
+  if (!stat.ok()) return stat.status();
+  if (!S_ISREG(stat->st_mode)) return NoMemfd(fd);
   absl::StatusOr<bool> hugetlb = sys::IsHugetlbfs(fd);
   if (!hugetlb.ok()) return hugetlb.status();
   PageSize page_size = PageSize::Base();

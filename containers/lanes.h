@@ -148,7 +148,7 @@ class Lanes {
   }
 
   std::vector<Lane> lanes_;
-  std::vector<int> events_;  // Kept: who waits need not allocate.
+  std::vector<int> events_;  // Of the lanes that are armed.
   size_t next_number_ = 0;
   size_t next_ = 0;     // Index of the lane that is looked at first.
   size_t current_ = 0;  // Number of the lane that was given last.

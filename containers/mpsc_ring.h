@@ -35,7 +35,7 @@
 //   6. What was reserved is committed or aborted, at the latest when its Producer is
 //      destroyed: an exception does not stop the consumer for ever.
 //   7. One byte past either end of the memory faults. Every page is there since
-//      creation: no operation faults or allocates.
+//      creation: no operation but event faults or allocates.
 //   8. No operation calls the kernel while nobody waits; wait, arm and event do
 //      (internal/event_count.h). The consumer is wait-free unless it waits.
 //

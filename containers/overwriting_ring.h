@@ -2,7 +2,7 @@
 //
 // A ring whose producer never waits: when it is full, the oldest items give way. One or
 // many consumers, each of which sees every item that it takes in time, and learns how
-// many it did not. For telemetry, market data, the last events before a crash.
+// many it did not. For telemetry, market data, the last events before now.
 //
 //   addresses │ guard │ 8 9 · 3 4 5 6 7 │ 8 9 · 3 4 5 6 7 │ guard │
 //                           ▲ └─── intact ────┘
@@ -24,7 +24,7 @@
 //   4. At least the newest capacity() - capacity() / 16 items are intact (a lap, less
 //      the slots that the producer takes at a time).
 //   5. A reader copies again only if the producer overwrote all that it had copied.
-//   6. No operation of a handle allocates or faults. None makes a system call while no
+//   6. No operation of a handle but event allocates or faults. None makes a system call while no
 //      reader waits, but wait, arm and event.
 //   7. One byte past either end of the memory faults.
 //

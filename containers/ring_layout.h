@@ -150,6 +150,17 @@ static_assert(offsetof(RingHeader<>, writer) == kRingLineBytes);
 static_assert(offsetof(RingHeader<>, reader) == 4 * kRingLineBytes);
 static_assert(sizeof(RingHeader<>) == 7 * kRingLineBytes);
 
+namespace internal {
+
+// REQUIRES: the caller's side alone stores to the count.
+template <class Count>
+void AddTo(Count& count, uint64_t n) {
+  count.store(count.load(std::memory_order_relaxed) + n,
+              std::memory_order_relaxed);
+}
+
+}  // namespace internal
+
 }  // namespace doppel
 
 #endif  // DOPPEL_CONTAINERS_RING_LAYOUT_H_

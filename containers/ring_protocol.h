@@ -146,16 +146,14 @@ class RingWatch {
     pacing_.Found(limit - position);
     const bool refuses = limit - position < wanted;
     if (refuses) {
-      Increment(mine_->refusals);
-      if (!stalled_) Increment(mine_->stalls);
+      internal::AddTo(mine_->refusals, 1);
+      if (!stalled_) internal::AddTo(mine_->stalls, 1);
     }
     stalled_ = refuses;
     return limit;
   }
 
  private:
-  using Count = typename Side::template Atomic<uint64_t>;
-
   RingWatch(Side* mine, const Side* theirs, uint64_t capacity, uint64_t credit,
             const Pacing& pacing)
       : mine_(mine),
@@ -164,12 +162,6 @@ class RingWatch {
         credit_(credit),
         high_water_(mine->high_water.load(std::memory_order_relaxed)),
         pacing_(pacing) {}
-
-  // REQUIRES: this side alone stores to it.
-  static void Increment(Count& count) {
-    count.store(count.load(std::memory_order_relaxed) + 1,
-                std::memory_order_relaxed);
-  }
 
   Side* mine_;           // Stored by this side.
   const Side* theirs_;   // Loaded by this side.

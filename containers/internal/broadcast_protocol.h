@@ -152,13 +152,6 @@ class BroadcastWatch {
   }
 
  private:
-  // REQUIRES: the caller's side alone stores to it.
-  template <class Count>
-  static void AddTo(Count& count, uint64_t n) {
-    count.store(count.load(std::memory_order_relaxed) + n,
-                std::memory_order_relaxed);
-  }
-
   Side* mine_;                     // Stored by the writer.
   std::span<const Side> readers_;  // Loaded by it: one for each seat.
   uint64_t capacity_;

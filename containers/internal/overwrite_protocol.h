@@ -229,13 +229,6 @@ class OverwriteReaderWatch {
   }
 
  private:
-  // REQUIRES: the caller's side alone stores to it.
-  template <class Count>
-  static void AddTo(Count& count, uint64_t n) {
-    count.store(count.load(std::memory_order_relaxed) + n,
-                std::memory_order_relaxed);
-  }
-
   Side* mine_;           // Stored by this reader.
   Counts* counts_;       // The same.
   const Side* writer_;   // Loaded by this reader.
