@@ -253,7 +253,7 @@ absl::StatusOr<Memfd> Memfd::Duplicate() const {
 }
 
 absl::Status Memfd::Send(int unix_socket) const {
-  return sys::SendDescriptors(unix_socket, std::array{fd_}, 0);
+  return sys::SendDescriptors(unix_socket, std::array{fd_}, {});
 }
 
 absl::StatusOr<Memfd::Stat> Memfd::Query() const {

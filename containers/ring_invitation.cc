@@ -19,38 +19,40 @@ absl::StatusOr<RingInvitation> RingInvitation::WithoutLink(
     int ring_fd, uint64_t offset_bytes) {
   const absl::StatusOr<int> duplicate = sys::Dup(ring_fd);
   if (!duplicate.ok()) return duplicate.status();
-  return RingInvitation(*duplicate, /*link_fd=*/-1, offset_bytes);
+  return RingInvitation(*duplicate, Link(), offset_bytes);
 }
 
 absl::StatusOr<RingInvitation> RingInvitation::Receive(int unix_socket) {
   const absl::StatusOr<sys::PassedDescriptors> passed =
       sys::ReceiveDescriptors(unix_socket, 2);
   if (!passed.ok()) return passed.status();
-  return RingInvitation(passed->fds[0], passed->fds[1], passed->word);
+  return RingInvitation(passed->fds[0],
+                        {.fd = passed->fds[1], .id = passed->words[1]},
+                        passed->words[0]);
 }
 
 RingInvitation& RingInvitation::operator=(RingInvitation&& other) noexcept {
   if (this != &other) {
     Close();
     ring_fd_ = std::exchange(other.ring_fd_, -1);
-    link_fd_ = std::exchange(other.link_fd_, -1);
+    link_ = std::exchange(other.link_, {});
     offset_bytes_ = other.offset_bytes_;
   }
   return *this;
 }
 
 absl::Status RingInvitation::Send(int unix_socket) const {
-  if (ring_fd_ < 0 || link_fd_ < 0) {
+  if (ring_fd_ < 0 || link_.fd < 0) {
     return absl::FailedPreconditionError(
         "an invitation without a link, or one that was used, is not to be "
         "sent; ask the ring for another");
   }
-  return sys::SendDescriptors(unix_socket, std::array{ring_fd_, link_fd_},
-                              offset_bytes_);
+  return sys::SendDescriptors(unix_socket, std::array{ring_fd_, link_.fd},
+                              {offset_bytes_, link_.id});
 }
 
 void RingInvitation::Close() {
-  for (const int fd : {ring_fd_, link_fd_}) {
+  for (const int fd : {ring_fd_, link_.fd}) {
     if (fd >= 0) sys::Close(fd);
   }
 }

@@ -38,6 +38,12 @@ namespace doppel {
 
 class RingInvitation {
  public:
+  // An end of the socket between the two processes, and a number that both ends have.
+  struct Link {
+    int fd = -1;  // -1: there is none.
+    uint64_t id = 0;
+  };
+
   // For who has a descriptor of the ring's file from elsewhere (/proc/PID/fd, an
   // inherited number): no link, so that the peer's end is not noticed and event() is
   // not to be had. The descriptor is duplicated.
@@ -51,7 +57,7 @@ class RingInvitation {
 
   RingInvitation(RingInvitation&& other) noexcept
       : ring_fd_(std::exchange(other.ring_fd_, -1)),
-        link_fd_(std::exchange(other.link_fd_, -1)),
+        link_(std::exchange(other.link_, {})),
         offset_bytes_(other.offset_bytes_) {}
   RingInvitation& operator=(RingInvitation&& other) noexcept;
   ~RingInvitation() { Close(); }
@@ -63,20 +69,19 @@ class RingInvitation {
   // Where the ring begins in its file.
   uint64_t offset_bytes() const { return offset_bytes_; }
 
-  // For the rings: the descriptors are the caller's to close. The link is -1 where
-  // there is none.
+  // For the rings: the descriptors are the caller's to close.
   int ReleaseRing() { return std::exchange(ring_fd_, -1); }
-  int ReleaseLink() { return std::exchange(link_fd_, -1); }
+  Link ReleaseLink() { return std::exchange(link_, {}); }
 
   // For the rings: takes the descriptors.
-  RingInvitation(int ring_fd, int link_fd, uint64_t offset_bytes)
-      : ring_fd_(ring_fd), link_fd_(link_fd), offset_bytes_(offset_bytes) {}
+  RingInvitation(int ring_fd, Link link, uint64_t offset_bytes)
+      : ring_fd_(ring_fd), link_(link), offset_bytes_(offset_bytes) {}
 
  private:
   void Close();
 
   int ring_fd_;            // Owned; -1 when given away.
-  int link_fd_;            // Owned; -1: no link.
+  Link link_;              // Owned.
   uint64_t offset_bytes_;  // More than 0 for a ring in an arena's file.
 };
 

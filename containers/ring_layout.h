@@ -93,6 +93,8 @@ struct RingSide {
   Atomic<uint64_t> stalls{0};      // Times that it became full, or empty.
   Atomic<uint64_t> refusals{0};    // Calls that found it so.
   Atomic<uint64_t> high_water{0};  // Most items in the ring that a look found.
+  // By which link this side's process wakes and is woken (ring_invitation.h); 0: none.
+  Atomic<uint64_t> link{0};
 };
 
 // What kind of ring it is, where its items are, and who may attach.

@@ -51,6 +51,7 @@
 #ifndef DOPPEL_CONTAINERS_SHARED_RING_H_
 #define DOPPEL_CONTAINERS_SHARED_RING_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -106,15 +107,24 @@ class SharedRing {
   // this object lives.
   ~SharedRing() = default;
 
-  // For one other process. The link to a peer invited before is given up: after that
-  // peer has ended, its successor is invited.
+  // For one other process, which this one wakes and is woken by. After it has ended its
+  // successor is invited.
+  // Fails with FailedPrecondition while another process has a side, or the one invited
+  // before lives, or its invitation does; and with what dup and socketpair(2) report.
   // REQUIRES: no handle of this object waits, or uses its event().
-  // Fails with what dup and socketpair(2) report.
   absl::StatusOr<RingInvitation> Invite() { return storage_.Invite(); }
+
+  // For two other processes, which wake each other: a broker's, that takes no side.
+  // Fails as Invite does. REQUIRES: no side was taken by this object.
+  absl::StatusOr<std::array<RingInvitation, 2>> InvitePair() {
+    return storage_.InvitePair();
+  }
 
   // The producer's handle; this process is the one that writes from then on, until the
   // ring object is destroyed. It goes on behind what was published.
-  // Fails with FailedPrecondition while another process writes, and in a forked child.
+  // Fails with FailedPrecondition while another process writes, while one reads that
+  // has another link than this process, so that they could not wake each other, and in
+  // a forked child.
   // REQUIRES: no other Writer of this object lives.
   absl::StatusOr<Writer> writer() {
     const auto end = storage_.Claim(internal::SharedSide::kWriter);

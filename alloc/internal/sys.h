@@ -100,6 +100,9 @@ absl::StatusOr<int> ShmOpen(const std::string& name, int flags);
 absl::Status ShmUnlink(const std::string& name);
 absl::StatusOr<int> Open(const std::string& path, int flags);
 absl::StatusOr<int> Dup(int fd);  // F_DUPFD_CLOEXEC
+// Closes `fd` and makes its number mean what `by` does, which is closed (dup3(2)): at no
+// time is the number free. Both stay on error.
+absl::Status Replace(int fd, int by);
 // An open file of its own, for reading and writing, by way of /proc/self/fd.
 absl::StatusOr<int> Reopen(int fd);
 // close(2) frees the descriptor whatever it returns.
@@ -116,16 +119,17 @@ absl::StatusOr<size_t> Pread(int fd, std::span<std::byte> into,
                              uint64_t offset_bytes);
 absl::StatusOr<size_t> Pwrite(int fd, std::span<const std::byte> from,
                               uint64_t offset_bytes);
-// Descriptors over a Unix socket (SCM_RIGHTS, unix(7)), with a word of data. kNever:
+// Descriptors over a Unix socket (SCM_RIGHTS, unix(7)), with two words of data. kNever:
 // what would block is an error (Unavailable).
 inline constexpr size_t kMaxPassed = 2;
+using PassedWords = std::array<uint64_t, 2>;
 enum class Blocking : uint8_t { kAsTheSocket, kNever };
 absl::Status SendDescriptors(int socket, std::span<const int> fds,
-                             uint64_t word,
+                             const PassedWords& words,
                              Blocking blocking = Blocking::kAsTheSocket);
 struct PassedDescriptors {
   std::array<int, kMaxPassed> fds = {-1, -1};  // Close-on-exec.
-  uint64_t word = 0;                           // 0 if fewer bytes came.
+  PassedWords words = {};                      // 0 if fewer bytes came.
 };
 // InvalidArgument when the message carries not just `count`, Unavailable at the end of
 // the stream.
@@ -185,8 +189,11 @@ void ClearSocket(int fd);
 struct Polled {
   bool readable = false;
   bool hung_up = false;  // The other end is closed, or it is no descriptor.
+  bool told = false;     // PollWith: the event is readable.
 };
 Polled Poll(int fd, absl::Time deadline);
+// The same, or until `event` is readable. -1: there is none.
+Polled PollWith(int fd, int event, absl::Time deadline);
 // The same, to any one of them.
 absl::Status PollAny(std::span<const int> fds, absl::Time deadline);
 
@@ -194,6 +201,9 @@ absl::Status PollAny(std::span<const int> fds, absl::Time deadline);
 // the open file is closed, as by the end of the process (fcntl(2), F_OFD_SETLK). False
 // if another open file has it.
 absl::StatusOr<bool> TryLockByte(int fd, uint64_t offset_bytes);
+void UnlockByte(int fd, uint64_t offset_bytes);
+// Whether another open file has it (F_OFD_GETLK).
+absl::StatusOr<bool> IsLockedElsewhere(int fd, uint64_t offset_bytes);
 
 // getpid(2): cannot fail.
 int ProcessId();

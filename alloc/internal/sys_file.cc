@@ -137,6 +137,14 @@ absl::StatusOr<int> Dup(int fd) {
   return Failure(Call::kDup, absl::StrCat(fd));
 }
 
+absl::Status Replace(int fd, int by) {
+  if (Invoke(Call::kDup, [&] { return dup3(by, fd, O_CLOEXEC); }) < 0) {
+    return Failure(Call::kDup, absl::StrCat(by, ", ", fd));
+  }
+  Close(by);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<int> Reopen(int fd) {
   return Open(absl::StrCat("/proc/self/fd/", fd), O_RDWR);
 }
@@ -254,9 +262,10 @@ absl::StatusOr<size_t> Pwrite(int fd, std::span<const std::byte> from,
 }
 
 absl::Status SendDescriptors(int socket, std::span<const int> fds,
-                             uint64_t word, Blocking blocking) {
+                             const PassedWords& words, Blocking blocking) {
   ABSL_HARDENING_ASSERT(fds.size() <= kMaxPassed);
-  iovec data = {&word, sizeof(word)};
+  PassedWords copy = words;
+  iovec data = {copy.data(), sizeof(copy)};
   alignas(cmsghdr) char control[CMSG_SPACE(kMaxPassed * sizeof(int))] = {};
   msghdr message = {};
   message.msg_iov = &data;
@@ -270,7 +279,7 @@ absl::Status SendDescriptors(int socket, std::span<const int> fds,
   std::memcpy(CMSG_DATA(header), fds.data(), fds.size_bytes());
   if (Invoke(Call::kSendmsg, [&] {
         return sendmsg(socket, &message, MSG_NOSIGNAL | FlagOf(blocking));
-      }) == sizeof(word)) {
+      }) == sizeof(copy)) {
     return absl::OkStatus();
   }
   return Failure(Call::kSendmsg,
@@ -282,7 +291,7 @@ absl::Status SendDescriptors(int socket, std::span<const int> fds,
 absl::StatusOr<PassedDescriptors> ReceiveDescriptors(int socket, size_t count,
                                                      Blocking blocking) {
   PassedDescriptors passed;
-  iovec data = {&passed.word, sizeof(passed.word)};
+  iovec data = {passed.words.data(), sizeof(passed.words)};
   // Room for one more: a peer that sends too many is refused, not truncated.
   constexpr size_t kMost = kMaxPassed + 1;
   alignas(cmsghdr) char control[CMSG_SPACE(kMost * sizeof(int))] = {};
@@ -308,7 +317,7 @@ absl::StatusOr<PassedDescriptors> ReceiveDescriptors(int socket, size_t count,
     std::memcpy(received.data(), CMSG_DATA(header),
                 received_count * sizeof(int));
   }
-  if (bytes < static_cast<ssize_t>(sizeof(passed.word))) passed.word = 0;
+  if (bytes < static_cast<ssize_t>(sizeof(passed.words))) passed.words = {};
   const bool truncated = (message.msg_flags & MSG_CTRUNC) != 0;
   if (received_count == count && !truncated) {
     std::copy_n(received.begin(), count, passed.fds.begin());

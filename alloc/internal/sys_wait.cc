@@ -147,11 +147,19 @@ void ClearSocket(int fd) {
 }
 
 Polled Poll(int fd, absl::Time deadline) {
-  pollfd polled = {.fd = fd, .events = POLLIN | POLLRDHUP, .revents = 0};
-  if (PollUntil({&polled, 1}, deadline) <= 0) return {};
-  return {.readable = (polled.revents & POLLIN) != 0,
-          .hung_up = (polled.revents &
-                      (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0};
+  return PollWith(fd, /*event=*/-1, deadline);
+}
+
+Polled PollWith(int fd, int event, absl::Time deadline) {
+  // A negative descriptor is passed over (poll(2)).
+  std::array<pollfd, 2> polled = {
+      pollfd{.fd = fd, .events = POLLIN | POLLRDHUP, .revents = 0},
+      pollfd{.fd = event, .events = POLLIN, .revents = 0}};
+  if (PollUntil(polled, deadline) <= 0) return {};
+  return {.readable = (polled[0].revents & POLLIN) != 0,
+          .hung_up = (polled[0].revents &
+                      (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0,
+          .told = (polled[1].revents & POLLIN) != 0};
 }
 
 absl::Status PollAny(std::span<const int> fds, absl::Time deadline) {
@@ -175,6 +183,21 @@ absl::StatusOr<bool> TryLockByte(int fd, uint64_t offset_bytes) {
   }
   if (CallErrno() == EAGAIN || CallErrno() == EACCES) return false;
   return Failure(Call::kFcntl, absl::StrCat(fd, ", F_OFD_SETLK"));
+}
+
+void UnlockByte(int fd, uint64_t offset_bytes) {
+  flock lock = ByteLock(offset_bytes);
+  lock.l_type = F_UNLCK;
+  Invoke(Call::kFcntl, [&] { return fcntl(fd, F_OFD_SETLK, &lock); });
+}
+
+absl::StatusOr<bool> IsLockedElsewhere(int fd, uint64_t offset_bytes) {
+  flock lock = ByteLock(offset_bytes);
+  if (Invoke(Call::kFcntl, [&] { return fcntl(fd, F_OFD_GETLK, &lock); }) ==
+      0) {
+    return lock.l_type != F_UNLCK;
+  }
+  return Failure(Call::kFcntl, absl::StrCat(fd, ", F_OFD_GETLK"));
 }
 
 }  // namespace doppel::internal::sys

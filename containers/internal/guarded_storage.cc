@@ -137,7 +137,7 @@ absl::StatusOr<GuardedStorage> GuardedStorage::AttachConsumer(
       {.min_capacity_items = 0, .item_bytes = item_bytes}, kReaderHere, memory);
   if (!storage.ok()) return storage.status();
   if (absl::Status sealed = storage->SealOwnFile(); !sealed.ok()) return sealed;
-  storage->seats_->link_fd.store(invitation.ReleaseLink(),
+  storage->seats_->link_fd.store(invitation.ReleaseLink().fd,
                                  std::memory_order_relaxed);
   absl::StatusOr<Memfd> file = AdoptRingFile(invitation.ReleaseRing());
   if (!file.ok()) return file.status();
@@ -160,7 +160,7 @@ absl::StatusOr<GuardedStorage> GuardedStorage::AttachConsumer(
   const int link = storage->seats_->link_fd.load(std::memory_order_relaxed);
   if (absl::Status sent =
           sys::SendDescriptors(link, std::array{storage->own_file_.fd()},
-                               /*word=*/0, sys::Blocking::kNever);
+                               /*words=*/{}, sys::Blocking::kNever);
       !sent.ok()) {
     return sent;
   }
@@ -236,7 +236,8 @@ absl::StatusOr<RingInvitation> GuardedStorage::Invite() {
   seats_->watch.reset();
   peers_ = nullptr;
   seats_->link_fd.store((*link)[0], std::memory_order_release);
-  return RingInvitation(file->Release(), (*link)[1], /*offset_bytes=*/0);
+  return RingInvitation(file->Release(), {.fd = (*link)[1]},
+                        /*offset_bytes=*/0);
 }
 
 void GuardedStorage::DropLink() {

@@ -66,6 +66,20 @@ bool Spin(RingCursor<>& cursor, uint64_t wanted, absl::Time until) {
   return false;
 }
 
+// The seat's event, made at the first call that succeeds.
+absl::StatusOr<int> OwnEvent(RingSeat& seat) {
+  const int event = seat.event_fd.load(std::memory_order_relaxed);
+  if (event >= 0) return event;
+  absl::StatusOr<int> made = sys::EventFd();
+  if (made.ok()) seat.event_fd.store(*made, std::memory_order_release);
+  return made;
+}
+
+// Whether the process that has the other side has ended.
+bool OtherGone(const RingSeat& seat) {
+  return IsLinked(seat) && PeerGone(seat);
+}
+
 // Sleeps once, on the link or else on the other's signal. Whether its process ended.
 bool Sleep(const RingCursor<>& cursor, const RingSeat& seat, WakeBy by,
            uint32_t signal, absl::Time deadline) {
@@ -74,8 +88,10 @@ bool Sleep(const RingCursor<>& cursor, const RingSeat& seat, WakeBy by,
     return false;
   }
   const int link = LinkOf(seat);
-  const sys::Polled polled = sys::Poll(link, deadline);
+  const int event = seat.event_fd.load(std::memory_order_relaxed);
+  const sys::Polled polled = sys::PollWith(link, event, deadline);
   if (polled.readable) sys::ClearSocket(link);
+  if (polled.told) sys::ClearEvent(event);
   return polled.hung_up;
 }
 
@@ -85,10 +101,14 @@ RingWait EndOf(const RingCursor<>& cursor) {
 }
 
 // Sleeps until it is ready or over.
-RingWait SleepFor(RingCursor<>& cursor, const RingSeat& seat, uint64_t wanted,
+RingWait SleepFor(RingCursor<>& cursor, RingSeat& seat, uint64_t wanted,
                   absl::Time deadline, bool peer_gone) {
-  const WakeBy by = IsLinked(seat) ? WakeBy::kEvent : WakeBy::kFutex;
   for (;;) {
+    const bool is_linked = IsLinked(seat);
+    const WakeBy by = is_linked ? WakeBy::kEvent : WakeBy::kFutex;
+    // This process may take the other side while it sleeps, and has no other way then.
+    const bool may_take = is_linked && seat.other->watch != nullptr;
+    const bool has_event = !may_take || OwnEvent(seat).ok();
     uint32_t signal = 0;
     bool fenced = false;
     switch (cursor.BeforeSleep(wanted, by, signal,
@@ -100,13 +120,14 @@ RingWait SleepFor(RingCursor<>& cursor, const RingSeat& seat, uint64_t wanted,
       case Next::kSleep:
         break;
     }
+    peer_gone = peer_gone && is_linked;
     // Whoever ended had handed everything over before, and the look came after.
     if (peer_gone || absl::Now() >= deadline) {
       cursor.EndWait();
       return peer_gone ? RingWait::kPeerGone : RingWait::kDeadlineExceeded;
     }
-    const absl::Time at_most =
-        fenced ? absl::InfiniteFuture() : absl::Now() + kBlindSleep;
+    const absl::Time at_most = fenced && has_event ? absl::InfiniteFuture()
+                                                   : absl::Now() + kBlindSleep;
     peer_gone = Sleep(cursor, seat, by, signal, std::min(deadline, at_most));
   }
 }
@@ -155,7 +176,7 @@ RingWaited WaitFor(RingCursor<> cursor, RingSeat& seat, uint64_t wanted,
     }
     if (cursor.closed() || cursor.lied()) break;
     // Who spins for longer than a sleep would take has time for a system call.
-    if (options.spin > kSpinRound) peer_gone = PeerGone(seat);
+    if (options.spin > kSpinRound) peer_gone = OtherGone(seat);
   }
   const RingWait result =
       SleepFor(cursor, seat, wanted, options.deadline, peer_gone);
@@ -173,12 +194,7 @@ absl::StatusOr<int> EventOf(RingSeat& seat) {
         "the ring has no link to another process, so that nothing could be "
         "polled: attach the peer by an invitation");
   }
-  int event = seat.event_fd.load(std::memory_order_relaxed);
-  if (event >= 0) return event;
-  absl::StatusOr<int> created = sys::EventFd();
-  if (!created.ok()) return created.status();
-  seat.event_fd.store(*created, std::memory_order_release);
-  return *created;
+  return OwnEvent(seat);
 }
 
 RingWaited Arm(RingCursor<> cursor, RingSeat& seat, uint64_t wanted) {
@@ -189,7 +205,7 @@ RingWaited Arm(RingCursor<> cursor, RingSeat& seat, uint64_t wanted) {
   if (link >= 0) sys::ClearSocket(link);
   if (event >= 0) sys::ClearEvent(event);
   // Before the look, which then finds all that was handed over until the end.
-  const bool peer_gone = PeerGone(seat);
+  const bool peer_gone = OtherGone(seat);
   uint32_t signal = 0;
   bool fenced = false;
   const auto look = [&] {

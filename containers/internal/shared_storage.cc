@@ -40,6 +40,24 @@ absl::StatusOr<Memfd> Reopen(const Memfd& memfd) {
   return AdoptRingFile(*fd);
 }
 
+// The two ends of a link.
+struct Ends {
+  std::array<int, 2> fds;
+  uint64_t id = 0;
+};
+
+absl::StatusOr<Ends> MakeEnds() {
+  const absl::StatusOr<std::array<int, 2>> fds = sys::SocketPair();
+  if (!fds.ok()) return fds.status();
+  // As long as a socket lives no other has its number.
+  const absl::StatusOr<struct stat> stat = sys::Fstat((*fds)[0]);
+  if (!stat.ok()) {
+    for (const int fd : *fds) sys::Close(fd);
+    return stat.status();
+  }
+  return Ends{.fds = *fds, .id = stat->st_ino};
+}
+
 }  // namespace
 
 SharedSeats::~SharedSeats() {
@@ -81,8 +99,9 @@ absl::StatusOr<SharedStorage> SharedStorage::Attach(
   if (!items.ok()) return items.status();
   storage.items_ = *std::move(items);
   if (absl::Status open = storage.Open(options); !open.ok()) return open;
-  storage.seats_->link_fd.store(invitation.ReleaseLink(),
-                                std::memory_order_release);
+  const RingInvitation::Link link = invitation.ReleaseLink();
+  storage.seats_->link_fd.store(link.fd, std::memory_order_release);
+  storage.link_id_ = link.id;
   return storage;
 }
 
@@ -173,11 +192,53 @@ absl::StatusOr<RingEnd> SharedStorage::Claim(SharedSide side) {
         "another process ", side == SharedSide::kWriter ? "writes" : "reads",
         " the ring; it has to end, or to destroy its ring, first"));
   }
-  RingSide<>& words =
-      side == SharedSide::kWriter ? header_->writer : header_->reader;
+  RingSide<>& words = Words(side);
+  // Before the look at the other side: of two that come at once one sees the other.
+  words.link.store(link_id_, std::memory_order_seq_cst);
+  if (absl::Status other = CheckOther(side); !other.ok()) {
+    sys::UnlockByte(lock_file_.fd(), LockOf(offset_bytes_, side));
+    return other;
+  }
   words.fenced.store(sys::RegisterForBarriers().ok() ? 1 : 0,
                      std::memory_order_relaxed);
   return End(side);
+}
+
+RingSide<>& SharedStorage::Words(SharedSide side) const {
+  return side == SharedSide::kWriter ? header_->writer : header_->reader;
+}
+
+absl::Status SharedStorage::CheckOther(SharedSide side) const {
+  const SharedSide other =
+      side == SharedSide::kWriter ? SharedSide::kReader : SharedSide::kWriter;
+  const absl::StatusOr<bool> elsewhere =
+      sys::IsLockedElsewhere(lock_file_.fd(), LockOf(offset_bytes_, other));
+  if (!elsewhere.ok()) return elsewhere.status();
+  if (!*elsewhere ||
+      Words(other).link.load(std::memory_order_seq_cst) == link_id_) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the process that ", other == SharedSide::kWriter ? "writes" : "reads",
+      " the ring could not wake this one: two processes wake each other by the "
+      "link "
+      "of one invitation, or of one InvitePair, or both have none"));
+}
+
+absl::Status SharedStorage::CheckAlone() const {
+  const int link = seats_->link_fd.load(std::memory_order_relaxed);
+  bool is_alone = link < 0 || sys::Poll(link, absl::InfinitePast()).hung_up;
+  for (const SharedSide side : {SharedSide::kWriter, SharedSide::kReader}) {
+    const absl::StatusOr<bool> elsewhere =
+        sys::IsLockedElsewhere(lock_file_.fd(), LockOf(offset_bytes_, side));
+    if (!elsewhere.ok()) return elsewhere.status();
+    is_alone = is_alone && !*elsewhere;
+  }
+  if (is_alone) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      "another process has the ring, or an invitation to it: that one has to "
+      "end, "
+      "or to destroy its ring, first (for two others there is InvitePair)");
 }
 
 RingEnd SharedStorage::End(SharedSide side) const {
@@ -190,14 +251,42 @@ RingEnd SharedStorage::End(SharedSide side) const {
 }
 
 absl::StatusOr<RingInvitation> SharedStorage::Invite() {
+  if (absl::Status alone = CheckAlone(); !alone.ok()) return alone;
   absl::StatusOr<Memfd> memfd = memfd_.Duplicate();
   if (!memfd.ok()) return memfd.status();
-  const absl::StatusOr<std::array<int, 2>> link = sys::SocketPair();
-  if (!link.ok()) return link.status();
-  const int former =
-      seats_->link_fd.exchange((*link)[0], std::memory_order_acq_rel);
-  if (former >= 0) sys::Close(former);
-  return RingInvitation(memfd->Release(), (*link)[1], offset_bytes_);
+  const absl::StatusOr<Ends> ends = MakeEnds();
+  if (!ends.ok()) return ends.status();
+  // A handle may be about to signal the former link: its number stays a link's.
+  const int former = seats_->link_fd.load(std::memory_order_relaxed);
+  if (former < 0) {
+    seats_->link_fd.store(ends->fds[0], std::memory_order_release);
+  } else if (absl::Status replaced = sys::Replace(former, ends->fds[0]);
+             !replaced.ok()) {
+    for (const int fd : ends->fds) sys::Close(fd);
+    return replaced;
+  }
+  link_id_ = ends->id;
+  // Whatever side another process takes, it leaves what is said of it.
+  for (const SharedSide side : {SharedSide::kWriter, SharedSide::kReader}) {
+    Words(side).link.store(link_id_, std::memory_order_seq_cst);
+  }
+  return RingInvitation(memfd->Release(), {.fd = ends->fds[1], .id = ends->id},
+                        offset_bytes_);
+}
+
+absl::StatusOr<std::array<RingInvitation, 2>> SharedStorage::InvitePair() {
+  if (absl::Status alone = CheckAlone(); !alone.ok()) return alone;
+  absl::StatusOr<Memfd> first = memfd_.Duplicate();
+  if (!first.ok()) return first.status();
+  absl::StatusOr<Memfd> second = memfd_.Duplicate();
+  if (!second.ok()) return second.status();
+  const absl::StatusOr<Ends> ends = MakeEnds();
+  if (!ends.ok()) return ends.status();
+  return std::array{
+      RingInvitation(first->Release(), {.fd = ends->fds[0], .id = ends->id},
+                     offset_bytes_),
+      RingInvitation(second->Release(), {.fd = ends->fds[1], .id = ends->id},
+                     offset_bytes_)};
 }
 
 bool SharedStorage::PeerGone() const {

@@ -25,6 +25,7 @@
 #ifndef DOPPEL_CONTAINERS_INTERNAL_SHARED_STORAGE_H_
 #define DOPPEL_CONTAINERS_INTERNAL_SHARED_STORAGE_H_
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -100,6 +101,7 @@ class SharedStorage {
 
   // See SharedRing.
   absl::StatusOr<RingInvitation> Invite();
+  absl::StatusOr<std::array<RingInvitation, 2>> InvitePair();
   uint64_t Size() const;
   RingStatistics Statistics() const;
 
@@ -119,6 +121,11 @@ class SharedStorage {
   // Shows the header and makes what this process has besides.
   absl::Status Open(const RingOptions& options);
   RingEnd End(SharedSide side) const;
+  RingSide<>& Words(SharedSide side) const;
+  // FailedPrecondition if another process has the other side and cannot wake this one.
+  absl::Status CheckOther(SharedSide side) const;
+  // FailedPrecondition if another process is there already.
+  absl::Status CheckAlone() const;
 
   Memfd memfd_;
   uint64_t offset_bytes_ = 0;  // Of the header, in the file.
@@ -128,6 +135,7 @@ class SharedStorage {
   Mapping header_page_;
   RingHeader<>* header_ = nullptr;
   std::unique_ptr<SharedSeats> seats_;  // On the heap: handles point to it.
+  uint64_t link_id_ = 0;                // 0: no link.
   Mirror writer_scratch_;               // Canonical build, as in SpscStorage.
   Mirror reader_scratch_;
   uint64_t capacity_items_ = 0;

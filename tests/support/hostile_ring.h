@@ -83,15 +83,16 @@ class HostileFile {
   // To a ring of which this file is the producer's. The link's other end is kept.
   RingInvitation Invite() {
     EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, link_.data()), 0);
-    return RingInvitation(dup(memfd_.fd()), std::exchange(link_[1], -1), 0);
+    return RingInvitation(dup(memfd_.fd()),
+                          {.fd = std::exchange(link_[1], -1), .id = 1}, 0);
   }
 
   // Sends this file, a consumer's, as the answer to an invitation.
   void Answer(RingInvitation invitation) {
     close(invitation.ReleaseRing());
-    link_[0] = invitation.ReleaseLink();
+    link_[0] = invitation.ReleaseLink().fd;
     EXPECT_TRUE(
-        internal::sys::SendDescriptors(link_[0], std::array{memfd_.fd()}, 0)
+        internal::sys::SendDescriptors(link_[0], std::array{memfd_.fd()}, {})
             .ok());
   }
 
