@@ -87,6 +87,13 @@ class Extent {
   // Gives the pages back now.
   void Reset();
 
+  // Gives the extent up, and its pages not back: whoever else has the file goes on
+  // with them. The arena never hands them out again.
+  void Forget() {
+    arena_ = nullptr;
+    offset_bytes_ = size_bytes_ = 0;
+  }
+
  private:
   friend class Arena;
   Extent(std::shared_ptr<Arena> arena, uint64_t offset_bytes,

@@ -103,8 +103,9 @@ class SharedRing {
   SharedRing(SharedRing&&) noexcept = default;
   SharedRing& operator=(SharedRing&&) noexcept = default;
 
-  // What is in the ring stays there, for whoever else has it. REQUIRES: no handle of
-  // this object lives.
+  // What is in the ring stays there, for whoever else has it. The pages of an arena
+  // stay only to a process that has a side; to others they are somebody else's then.
+  // REQUIRES: no handle of this object lives.
   ~SharedRing() = default;
 
   // For one other process, which this one wakes and is woken by. After it has ended its

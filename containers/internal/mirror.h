@@ -110,6 +110,9 @@ class Mirror {
 
   int views() const { return views_; }
 
+  // Leaves the pages to whoever else has the file (Extent::Forget).
+  void ForgetExtent() { extent_.Forget(); }
+
   // What is shown; none of a file that is no arena's.
   const Extent& extent() const { return extent_; }
 

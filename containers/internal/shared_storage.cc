@@ -65,6 +65,15 @@ SharedSeats::~SharedSeats() {
   if (link >= 0) sys::Close(link);
 }
 
+SharedStorage::~SharedStorage() {
+  // Not made, moved from, or of a file that goes on by itself.
+  if (!header_extent_ || lock_file_.fd() < 0) return;
+  const absl::StatusOr<bool> held = IsHeldElsewhere();
+  if (held.ok() && !*held) return;
+  header_extent_.Forget();
+  items_.ForgetExtent();
+}
+
 absl::StatusOr<SharedStorage> SharedStorage::Create(
     const RingDemand& demand, const RingOptions& options) {
   if (absl::Status valid = CheckDemand(demand); !valid.ok()) return valid;
@@ -225,29 +234,26 @@ absl::Status SharedStorage::CheckOther(SharedSide side) const {
       "of one invitation, or of one InvitePair, or both have none"));
 }
 
-absl::Status SharedStorage::CheckAlone() const {
-  const int link = seats_->link_fd.load(std::memory_order_relaxed);
-  bool is_alone = link < 0 || sys::Poll(link, absl::InfinitePast()).hung_up;
+absl::StatusOr<bool> SharedStorage::IsHeldElsewhere() const {
   for (const SharedSide side : {SharedSide::kWriter, SharedSide::kReader}) {
-    const absl::StatusOr<bool> elsewhere =
+    absl::StatusOr<bool> held =
         sys::IsLockedElsewhere(lock_file_.fd(), LockOf(offset_bytes_, side));
-    if (!elsewhere.ok()) return elsewhere.status();
-    is_alone = is_alone && !*elsewhere;
+    if (!held.ok() || *held) return held;
   }
-  if (is_alone) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      "another process has the ring, or an invitation to it: that one has to "
-      "end, "
-      "or to destroy its ring, first (for two others there is InvitePair)");
+  return false;
 }
 
-RingEnd SharedStorage::End(SharedSide side) const {
-  RingEnd end = EndOver(items_, identity_.item_bytes);
-  end.owns_lines = owns_lines_;
-  const bool writes = side == SharedSide::kWriter;
-  end.seat = writes ? &seats_->writer_seat : &seats_->reader_seat;
-  end.scratch = writes ? writer_scratch_.data() : reader_scratch_.data();
-  return end;
+absl::Status SharedStorage::CheckAlone() const {
+  const absl::StatusOr<bool> held = IsHeldElsewhere();
+  if (!held.ok()) return held.status();
+  const int link = seats_->link_fd.load(std::memory_order_relaxed);
+  const bool hung_up =
+      link < 0 || sys::Poll(link, absl::InfinitePast()).hung_up;
+  if (!*held && hung_up) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      "another process has the ring, or an invitation to it: that one has to "
+      "end, or to destroy its ring, first (for two others there is "
+      "InvitePair)");
 }
 
 absl::StatusOr<RingInvitation> SharedStorage::Invite() {

@@ -85,6 +85,8 @@ class SharedStorage {
                                               uint64_t item_bytes,
                                               const RingOptions& options);
 
+  // Pages of an arena stay to a process that has a side.
+  ~SharedStorage();
   SharedStorage(SharedStorage&&) noexcept = default;
   // What it had ends in the order of the destructor, which members assigned one by one
   // would not.
@@ -126,6 +128,8 @@ class SharedStorage {
   absl::Status CheckOther(SharedSide side) const;
   // FailedPrecondition if another process is there already.
   absl::Status CheckAlone() const;
+  // Whether another process has a side.
+  absl::StatusOr<bool> IsHeldElsewhere() const;
 
   Memfd memfd_;
   uint64_t offset_bytes_ = 0;  // Of the header, in the file.
