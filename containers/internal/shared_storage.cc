@@ -256,6 +256,15 @@ absl::Status SharedStorage::CheckAlone() const {
       "InvitePair)");
 }
 
+RingEnd SharedStorage::End(SharedSide side) const {
+  RingEnd end = EndOver(items_, identity_.item_bytes);
+  end.owns_lines = owns_lines_;
+  const bool writes = side == SharedSide::kWriter;
+  end.seat = writes ? &seats_->writer_seat : &seats_->reader_seat;
+  end.scratch = writes ? writer_scratch_.data() : reader_scratch_.data();
+  return end;
+}
+
 absl::StatusOr<RingInvitation> SharedStorage::Invite() {
   if (absl::Status alone = CheckAlone(); !alone.ok()) return alone;
   absl::StatusOr<Memfd> memfd = memfd_.Duplicate();

@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -434,6 +435,122 @@ TEST(SharedRing, WhoHoldsBothSidesHasEventsToo) {
     EXPECT_EQ(poll(&polled, 1, 0), 0) << "what was told is told once";
     writer->close();
     EXPECT_EQ(poll(&polled, 1, 0), 1) << linked;
+  }
+}
+
+// The link leads elsewhere: who takes the other side here wakes all the same.
+TEST(SharedRing, WhoTakesTheOtherSideMeanwhileWakes) {
+  Ring ring = MakeRing();
+  const RingInvitation invitation = Invite(ring);
+  auto made = ring.reader();
+  ASSERT_THAT(made, IsOk());
+  std::thread sleeper([reader = *std::move(made)]() mutable {
+    auto own = std::move(reader);
+    EXPECT_EQ(own.wait(1, kSleepAtOnce), RingWait::kReady);
+    EXPECT_EQ(own.try_pop(), 7);
+    EXPECT_EQ(own.wait(1, kSleepAtOnce), RingWait::kClosed);
+  });
+  absl::SleepFor(absl::Milliseconds(20));
+  auto writer = ring.writer();
+  ASSERT_THAT(writer, IsOk());
+  ASSERT_TRUE(writer->try_push(7));
+  absl::SleepFor(absl::Milliseconds(20));
+  writer->close();
+  sleeper.join();
+}
+
+TEST(SharedRing, ASecondInvitationWaitsForTheFirstPeersEnd) {
+  Ring ring = MakeRing();
+  std::optional<RingInvitation> first = Invite(ring);
+  EXPECT_THAT(ring.Invite(), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                      HasSubstr("InvitePair")));
+  absl::StatusOr<Ring> peer = Ring::Attach(*std::exchange(first, std::nullopt));
+  ASSERT_THAT(peer, IsOk());
+  EXPECT_THAT(ring.Invite(), StatusIs(absl::StatusCode::kFailedPrecondition));
+  peer = absl::CancelledError();
+  EXPECT_THAT(ring.Invite(), IsOk());
+}
+
+// Two that could not wake each other do not get as far as to sleep.
+TEST(SharedRing, ASideThatCouldNotWakeTheOtherIsRefused) {
+  Ring ring = MakeRing();
+  absl::StatusOr<Ring> linked = Ring::Attach(Invite(ring));
+  ASSERT_THAT(linked, IsOk());
+  std::optional<Ring> without = AttachHere(ring);
+  ASSERT_THAT(linked->writer(), IsOk());
+  EXPECT_THAT(without->reader(), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                          HasSubstr("wake")));
+  EXPECT_THAT(ring.reader(), IsOk()) << "it was not held on to";
+  linked = absl::CancelledError();
+  EXPECT_THAT(without->writer(), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                          HasSubstr("reads the ring")));
+  ring = MakeRing();
+  EXPECT_THAT(without->writer(), IsOk());
+  EXPECT_THAT(without->reader(), IsOk());
+}
+
+// A broker makes the ring, and takes no part.
+TEST(SharedRing, APairOfInvitationsLinksTwoOthers) {
+  constexpr uint64_t kItems = 20'000;
+  std::optional<Ring> ring = MakeRing();
+  auto invitations = ring->InvitePair();
+  ASSERT_THAT(invitations, IsOk());
+  auto& [first, second] = *invitations;
+  Child consumer([&] {
+    Forget(std::move(second));
+    Ring mine = AttachInChild(*ring, first);
+    auto reader = mine.reader();
+    if (!reader.ok()) return 1;
+    uint64_t expected = 0;
+    while (reader->wait(1, kSleepAtOnce) == RingWait::kReady) {
+      while (std::optional<uint64_t> item = reader->try_pop()) {
+        if (*item != expected++) return 2;
+      }
+    }
+    return expected == kItems && reader->peer_gone() ? 0 : 3;
+  });
+  Child producer([&] {
+    Forget(std::move(first));
+    Ring mine = AttachInChild(*ring, second);
+    auto writer = mine.writer();
+    if (!writer.ok()) return 1;
+    for (uint64_t i = 0; i < kItems;) {
+      if (i % 500 == 0) absl::SleepFor(absl::Milliseconds(1));
+      if (writer->try_push(i)) {
+        ++i;
+      } else if (writer->wait(1, kSleepAtOnce) != RingWait::kReady) {
+        return 2;
+      }
+    }
+    return 0;
+  });
+  Forget(std::move(first));
+  Forget(std::move(second));
+  ring.reset();
+  EXPECT_TRUE(Exited(producer.Wait(), 0));
+  EXPECT_TRUE(Exited(consumer.Wait(), 0));
+}
+
+// What the arena hands out next is not what the survivor writes to.
+TEST(SharedRing, PagesOfAnArenaStayToWhoHasASide) {
+  const absl::StatusOr<std::shared_ptr<Arena>> arena = Arena::Create();
+  ASSERT_THAT(arena, IsOk());
+  for (const bool has_side : {true, false}) {
+    std::optional<Ring> ring = MakeRing(1, {.arena = *arena});
+    Ring survivor = AttachHere(*ring);
+    if (has_side) {
+      ASSERT_THAT(survivor.writer(), IsOk());
+    }
+    const uint64_t offset = ring->offset_bytes();
+    ring.reset();
+    const auto next = (*arena)->Allocate(BasePageBytes());
+    ASSERT_THAT(next, IsOk());
+    EXPECT_EQ(next->offset_bytes() <= offset, !has_side);
+    if (!has_side) continue;
+    auto writer = survivor.writer();
+    ASSERT_THAT(writer, IsOk());
+    EXPECT_TRUE(writer->try_push(7));
+    EXPECT_EQ(survivor.reader()->try_pop(), 7);
   }
 }
 
