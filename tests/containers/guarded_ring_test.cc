@@ -392,8 +392,9 @@ TEST(GuardedRingRegression, PlacesThatOverlapAreRefused) {
 TEST(GuardedRingRegression, DescriptorsThatAreNoMemoryAreRefused) {
   std::array<int, 2> ends = {-1, -1};
   ASSERT_EQ(pipe(ends.data()), 0);
-  EXPECT_FALSE(Consumer::Attach(RingInvitation(ends[0], ends[1], 0)).ok());
-  EXPECT_FALSE(Consumer::Attach(RingInvitation(-1, -1, 0)).ok());
+  EXPECT_FALSE(
+      Consumer::Attach(RingInvitation(ends[0], {.fd = ends[1]}, 0)).ok());
+  EXPECT_FALSE(Consumer::Attach(RingInvitation(-1, {}, 0)).ok());
 }
 
 TEST(GuardedRingRegression, AProducerThatLiesPoisonsTheReader) {

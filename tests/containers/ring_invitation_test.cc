@@ -37,7 +37,8 @@ struct Sockets {
 
 // With descriptors that are no ring's: nobody looks before a ring attaches.
 RingInvitation MakeInvitation(uint64_t offset_bytes) {
-  return RingInvitation(dup(STDIN_FILENO), dup(STDERR_FILENO), offset_bytes);
+  return RingInvitation(dup(STDIN_FILENO), {.fd = dup(STDERR_FILENO), .id = 3},
+                        offset_bytes);
 }
 
 uint64_t InodeOf(int fd) {
@@ -62,7 +63,7 @@ TEST(RingInvitation, GivesAwayWhatIsReleased) {
   const LeakCheck before;
   RingInvitation invitation = MakeInvitation(0);
   const int ring = invitation.ReleaseRing();
-  const int link = invitation.ReleaseLink();
+  const int link = invitation.ReleaseLink().fd;
   EXPECT_EQ(invitation.ReleaseRing(), -1);
   EXPECT_EQ(close(ring), 0);
   EXPECT_EQ(close(link), 0);
@@ -74,13 +75,17 @@ TEST(RingInvitation, GoesOverASocketWhole) {
   absl::StatusOr<Memfd> memfd = Memfd::Create({});
   ASSERT_THAT(memfd, IsOk());
   {
-    const RingInvitation sent(dup(memfd->fd()), dup(STDERR_FILENO), 4096);
+    const RingInvitation sent(dup(memfd->fd()),
+                              {.fd = dup(STDERR_FILENO), .id = 3}, 4096);
     ASSERT_THAT(sent.Send(sockets.fds[0]), IsOk());
   }
   absl::StatusOr<RingInvitation> received =
       RingInvitation::Receive(sockets.fds[1]);
   ASSERT_THAT(received, IsOk());
   EXPECT_EQ(received->offset_bytes(), 4096);
+  const RingInvitation::Link link = received->ReleaseLink();
+  EXPECT_EQ(link.id, 3);
+  close(link.fd);
   const int ring = received->ReleaseRing();
   EXPECT_EQ(InodeOf(ring), InodeOf(memfd->fd()));
   close(ring);

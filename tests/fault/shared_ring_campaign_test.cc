@@ -105,10 +105,9 @@ TEST(SharedRingCampaign, Attach) {
   EXPECT_GT(FailEachCall(
                 PrepareShared,
                 [](Shared& state) {
-                  absl::StatusOr<Ring> ring =
-                      Ring::Attach(RingInvitation(dup(state.ring->memfd().fd()),
-                                                  /*link_fd=*/-1, 0),
-                                   kOff);
+                  absl::StatusOr<Ring> ring = Ring::Attach(
+                      RingInvitation(dup(state.ring->memfd().fd()), {}, 0),
+                      kOff);
                   if (ring.ok()) state.other = *std::move(ring);
                   return ring.status();
                 },
@@ -141,9 +140,9 @@ struct Guarded {
 // The descriptors of an invitation, which is not used up.
 RingInvitation CopyOf(RingInvitation& invitation) {
   const int ring = invitation.ReleaseRing();
-  const int link = invitation.ReleaseLink();
+  const RingInvitation::Link link = invitation.ReleaseLink();
   invitation = RingInvitation(ring, link, 0);
-  return RingInvitation(dup(ring), dup(link), 0);
+  return RingInvitation(dup(ring), {.fd = dup(link.fd), .id = link.id}, 0);
 }
 
 TEST(GuardedRingCampaign, Create) {
