@@ -44,6 +44,7 @@ TEST(RingLayout, GoldenBytes) {
   header->writer.stalls = 0x44;
   header->writer.refusals = 0x55;
   header->writer.high_water = 0x66;
+  header->writer.link = 0xaa;
   header->reader.position = 0x77;
   header->reader.high_water = 0x88;
 
@@ -57,7 +58,7 @@ TEST(RingLayout, GoldenBytes) {
       {5, 'i'},
       {6, 'n'},
       {7, 'g'},
-      {8, 1},
+      {8, 2},
       {13, 0x10},
       {17, 0x10},
       {26, 0x01},
@@ -81,6 +82,7 @@ TEST(RingLayout, GoldenBytes) {
       {400, 0x44},
       {408, 0x55},
       {416, 0x66},
+      {424, 0xaa},
       // reader
       {512, 0x77},
       {800, 0x88},
