@@ -167,6 +167,7 @@ class BroadcastRing {
   // Items that the slowest reader has not handed back, 0 without readers: exact while
   // no handle is in use, else a moment's value.
   size_t size() const { return storage_->Size(); }
+  bool empty() const { return size() == 0; }
 
   // Readers now.
   uint32_t readers() const { return storage_->Readers(); }

@@ -86,6 +86,10 @@ class GuardedSide {
   size_t capacity() const { return storage_.capacity_items(); }
   size_t memory_bytes() const { return storage_.memory_bytes(); }
 
+  // Items in the ring, as far as the other side can be believed.
+  size_t size() const { return storage_.Size(); }
+  bool empty() const { return size() == 0; }
+
   // The other side's part of it is what the other side says.
   RingStatistics statistics() const { return storage_.Statistics(); }
 

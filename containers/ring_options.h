@@ -41,6 +41,13 @@ struct RingOptions {
   LineOwnership line_ownership = LineOwnership::kAuto;
 };
 
+// Of a process that attaches to a ring whose pages another one chose.
+struct RingAttachOptions {
+  LineOwnership line_ownership = LineOwnership::kAuto;
+  // Whether what this process maps is locked into memory (mlock2(2)).
+  bool lock = false;
+};
+
 // What happened to a ring since it was made. Numbers are of items.
 struct RingStatistics {
   uint64_t pushed = 0;  // Published.

@@ -77,6 +77,7 @@ class SharedRing {
  public:
   using value_type = T;
   using Options = RingOptions;
+  using AttachOptions = RingAttachOptions;
   using Writer = RingWriter<T>;
   using Reader = RingReader<T>;
 
@@ -89,11 +90,11 @@ class SharedRing {
         options));
   }
 
-  // The ring that the invitation is to. Of the options the arena is not used.
+  // The ring that the invitation is to. Of huge pages an address as aligned shows them.
   // Fails with InvalidArgument for a file that holds no ring, or one of items of
   // another size, and with what the file and the mapping report.
   static absl::StatusOr<SharedRing> Attach(RingInvitation invitation,
-                                           const Options& options = {}) {
+                                           const AttachOptions& options = {}) {
     return OfStorage(internal::SharedStorage::Attach(std::move(invitation),
                                                      sizeof(T), options));
   }

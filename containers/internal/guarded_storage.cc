@@ -319,6 +319,13 @@ absl::StatusOr<RingEnd> GuardedStorage::End() const {
   return end;
 }
 
+uint64_t GuardedStorage::Size() const {
+  if (peers_ == nullptr) return 0;
+  return own_->identity.sides == kWriterHere
+             ? ItemsIn(own_->writer, peers_->reader, capacity_items_)
+             : ItemsIn(peers_->writer, own_->reader, capacity_items_);
+}
+
 RingStatistics GuardedStorage::Statistics() const {
   if (peers_ == nullptr) return {};
   return own_->identity.sides == kWriterHere

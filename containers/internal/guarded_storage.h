@@ -101,6 +101,7 @@ class GuardedStorage {
   const Memfd& memfd() const { return own_file_; }
   uint64_t capacity_items() const { return capacity_items_; }
   uint64_t memory_bytes() const { return items_.size_bytes(); }
+  uint64_t Size() const;
   RingStatistics Statistics() const;
   bool PeerGone() const;
 

@@ -2,6 +2,7 @@
 
 #include "doppel/containers/internal/mirror.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -75,8 +76,11 @@ absl::StatusOr<Mirror> Mirror::OfFile(const Memfd& memfd, uint64_t offset_bytes,
   Mirror mirror;
   mirror.size_bytes_ = bytes;
   mirror.views_ = views;
+  // As in Create: whoever made the file may have asked for transparent pages.
+  const bool may_be_huge = bytes >= TransparentPageBytes();
   if (absl::Status shown = mirror.ShowAll(
-          memfd.page_bytes(),
+          may_be_huge ? std::max(memfd.page_bytes(), TransparentPageBytes())
+                      : memfd.page_bytes(),
           [&](uint64_t at_bytes, bool populate) {
             return mirror.mapping_.Show(
                 memfd, offset_bytes, bytes, at_bytes,

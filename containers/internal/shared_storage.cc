@@ -85,14 +85,19 @@ absl::StatusOr<SharedStorage> SharedStorage::Create(
                           ? storage.MakeFile(min_bytes)
                           : storage.MakeInArena(min_bytes, options.arena);
   if (!made.ok()) return made;
-  if (absl::Status open = storage.Open(options); !open.ok()) return open;
+  // An arena locks what it is asked to lock.
+  if (absl::Status open =
+          storage.Open({.line_ownership = options.line_ownership});
+      !open.ok()) {
+    return open;
+  }
   storage.header_->identity = storage.identity_;
   return storage;
 }
 
 absl::StatusOr<SharedStorage> SharedStorage::Attach(
     RingInvitation invitation, uint64_t item_bytes,
-    const RingOptions& options) {
+    const RingAttachOptions& options) {
   SharedStorage storage;
   storage.offset_bytes_ = invitation.offset_bytes();
   absl::StatusOr<Memfd> memfd = AdoptRingFile(invitation.ReleaseRing());
@@ -154,7 +159,7 @@ absl::Status SharedStorage::MakeInArena(uint64_t min_bytes,
   return absl::OkStatus();
 }
 
-absl::Status SharedStorage::Open(const RingOptions& options) {
+absl::Status SharedStorage::Open(const RingAttachOptions& options) {
   absl::StatusOr<Mapping> page =
       header_extent_
           ? ShowHeader(header_extent_)
@@ -179,6 +184,13 @@ absl::Status SharedStorage::Open(const RingOptions& options) {
   owner_process_ = sys::ProcessId();
   capacity_items_ = identity_.capacity_bytes / identity_.item_bytes;
   owns_lines_ = OwnsLines(options.line_ownership, identity_.capacity_bytes);
+  if (options.lock) {
+    if (absl::Status locked = items_.Lock(); !locked.ok()) return locked;
+    if (absl::Status locked = header_page_.Lock(0, header_page_.size_bytes());
+        !locked.ok()) {
+      return locked;
+    }
+  }
   seats_.reset(new (std::nothrow) SharedSeats(
       header_, capacity_items_, RingPacing(identity_.item_bytes, PauseNs())));
   if (seats_ == nullptr) {

@@ -83,7 +83,7 @@ class SharedStorage {
   // Fails with InvalidArgument for what is no ring, or of items of another size.
   static absl::StatusOr<SharedStorage> Attach(RingInvitation invitation,
                                               uint64_t item_bytes,
-                                              const RingOptions& options);
+                                              const RingAttachOptions& options);
 
   // Pages of an arena stay to a process that has a side.
   ~SharedStorage();
@@ -121,7 +121,7 @@ class SharedStorage {
                            const std::shared_ptr<Arena>& arena);
   absl::Status MakeFile(uint64_t min_bytes);
   // Shows the header and makes what this process has besides.
-  absl::Status Open(const RingOptions& options);
+  absl::Status Open(const RingAttachOptions& options);
   RingEnd End(SharedSide side) const;
   RingSide<>& Words(SharedSide side) const;
   // FailedPrecondition if another process has the other side and cannot wake this one.
