@@ -4,6 +4,7 @@
 // time: what was published is there once and whole, the survivor goes on without a wait
 // that hangs, and a new peer goes on where the dead one stopped.
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -131,6 +132,10 @@ const WriterOperation kWriterOperations[] = {
      }},
     {"close", [](auto& writer, uint64_t) { writer.close(); }},
     {"free", [](auto& writer, uint64_t) { writer.free(); }},
+    {"wait",
+     [](auto& writer, uint64_t) {
+       writer.wait(writer.capacity(), {.deadline = absl::InfinitePast()});
+     }},
 };
 
 class AtEachInstruction : public ::testing::TestWithParam<LineOwnership> {};
@@ -204,6 +209,16 @@ TEST_P(AtEachInstruction, OfAWriterThatWakes) {
       [&] { writer->try_push(Numbered(next)); },
       [&](int n) {
         SCOPED_TRACE(n);
+        {
+          Ring heir = world.Attach();
+          absl::StatusOr<RingWriter<Item>> its = heir.writer();
+          ASSERT_TRUE(its.ok()) << its.status();
+          const std::atomic<uint32_t>& signal = world.words().writer.signal;
+          const uint32_t before = signal.load();
+          ASSERT_TRUE(its->try_push(Numbered(world.pushed())));
+          ASSERT_NE(signal.load(), before) << "the wake that is owed";
+        }
+        world.words().reader.wish.store(0);
         CheckReader(world, *reader, read);
       });
   EXPECT_GT(instructions, 20) << "it makes a system call";
@@ -240,6 +255,20 @@ const ReaderOperation kReaderOperations[] = {
      }},
     {"close", [](auto& reader) { reader.close(); }},
     {"size", [](auto& reader) { reader.size(); }},
+    {"front",
+     [](auto& reader) {
+       if (reader.front() != nullptr) reader.pop();
+     }},
+    {"peek_at",
+     [](auto& reader) {
+       if (reader.known(3) < 3) return;
+       ASSERT_EQ(reader.peek_at(1, 2).size(), 2);
+       reader.consume(1);
+     }},
+    {"wait",
+     [](auto& reader) {
+       reader.wait(reader.capacity(), {.deadline = absl::InfinitePast()});
+     }},
 };
 
 // The next reader sees whole items in order, from one that the dead reader had not
@@ -294,6 +323,48 @@ TEST_P(AtEachInstruction, OfAReader) {
         });
     EXPECT_GT(instructions, 5);
   }
+}
+
+// The writer sleeps, and the reader is killed while it wakes it: the new reader does.
+TEST_P(AtEachInstruction, OfAReaderThatWakes) {
+  World world(GetParam());
+  absl::StatusOr<RingWriter<Item>> writer = world.ring().writer();
+  ASSERT_TRUE(writer.ok());
+  uint64_t written = 0;
+  uint64_t read = 0;
+  for (; writer->try_push(Numbered(written)); ++written) {
+  }
+  std::optional<Ring> ring;
+  std::optional<RingReader<Item>> reader;
+  const int instructions = KillAtEachInstruction(
+      [&] {
+        ring.emplace(world.Attach());
+        reader.emplace(*ring->reader());
+        // As if the writer slept until one slot more is free.
+        world.words().writer.wish.store(
+            2 * (world.ring().statistics().popped + 1) + 1);
+      },
+      [&] {
+        Item item;
+        reader->try_pop(item);
+      },
+      [&](int n) {
+        SCOPED_TRACE(n);
+        {
+          Ring heir = world.Attach();
+          absl::StatusOr<RingReader<Item>> its = heir.reader();
+          ASSERT_TRUE(its.ok()) << its.status();
+          const std::atomic<uint32_t>& signal = world.words().reader.signal;
+          const uint32_t before = signal.load();
+          const std::optional<Item> item = its->try_pop();
+          ASSERT_TRUE(item.has_value());
+          ASSERT_NE(signal.load(), before) << "the wake that is owed";
+          read = item->number + 1;
+        }
+        world.words().writer.wish.store(0);
+        CheckWriter(world, *writer, written, read);
+      });
+  EXPECT_GT(instructions, 20) << "it makes a system call";
 }
 
 TEST_P(AtEachInstruction, OfAReaderThatAttaches) {
