@@ -107,7 +107,7 @@ TEST(SharedRingCampaign, Attach) {
                 [](Shared& state) {
                   absl::StatusOr<Ring> ring = Ring::Attach(
                       RingInvitation(dup(state.ring->memfd().fd()), {}, 0),
-                      kOff);
+                      {.line_ownership = LineOwnership::kOff});
                   if (ring.ok()) state.other = *std::move(ring);
                   return ring.status();
                 },
