@@ -226,8 +226,7 @@ TEST_P(RandomKill, OfTheReader) {
       killed = true;
     }
     // A successor finds all that was not finished, whole and in order.
-    Ring successor =
-        *Ring::Attach(*RingInvitation::WithoutLink(ring_.memfd().fd()));
+    Ring successor = *Ring::Attach(*ring_.Invite());
     auto reader = *successor.reader();
     const std::span<const Item> left = reader.peek();
     ASSERT_LE(left.size(), written);

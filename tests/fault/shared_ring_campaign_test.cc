@@ -65,6 +65,8 @@ void CheckShared(Shared& state, const absl::Status& outcome) {
 }
 
 TEST(SharedRingCampaign, Create) {
+  // What the machine can do is read once by a process.
+  ASSERT_THAT(Ring::Create(1, kOff), IsOk());
   EXPECT_GT(FailEachCall([] { return std::optional<Ring>(); },
                          [](std::optional<Ring>& made) {
                            absl::StatusOr<Ring> ring = Ring::Create(1000, kOff);
