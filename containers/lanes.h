@@ -26,8 +26,10 @@
 // Example:
 //   Lanes<RingReader<int>> lanes;
 //   absl::StatusOr<size_t> lane = lanes.Add(*ring.reader());
-//   while (lanes.wait() == RingWait::kReady) {
+//   while (lanes.size() > 0) {
+//     if (lanes.wait() != RingWait::kReady) lanes.RemoveEnded();
 //     RingReader<int>* reader = lanes.Next();
+//     if (reader == nullptr) continue;
 //     for (int i = 0; i < 64 && !reader->empty(); ++i) Use(*reader->try_pop());
 //   }
 //   // Of messages: Lanes<MessageReader>, and in a turn
@@ -88,9 +90,10 @@ class Lanes {
   // The number of the lane whose reader Next() gave last. REQUIRES: it gave one.
   size_t current() const { return current_; }
 
-  // Waits until a lane has something: kReady. kClosed: there is no lane that has not
-  // ended, or none at all. kDeadlineExceeded as usual. A system call or two a lane
-  // before it sleeps. REQUIRES: no MessageReader shows its whole ring.
+  // Waits until a lane has something: kReady. kClosed: none has, and one has ended, by
+  // whatever (RemoveEnded says which, and why), or there is no lane. kDeadlineExceeded as
+  // usual. A system call or two a lane before it sleeps. REQUIRES: no MessageReader
+  // shows its whole ring.
   RingWait wait(const RingWaitOptions& options = {}) {
     const absl::Time spin_end =
         std::min(options.deadline, absl::Now() + options.spin);
@@ -105,7 +108,9 @@ class Lanes {
         if (armed == RingWait::kReady) return RingWait::kReady;
         if (armed == RingWait::kArmed) events_.push_back(lane.event);
       }
-      if (events_.empty()) return RingWait::kClosed;
+      if (lanes_.empty() || events_.size() < lanes_.size()) {
+        return RingWait::kClosed;
+      }
       const absl::Time now = absl::Now();
       if (now >= options.deadline) return RingWait::kDeadlineExceeded;
       if (now >= spin_end) internal::PollAny(events_, options.deadline);

@@ -23,7 +23,9 @@ constexpr int kSamples = 1000;
 
 void Produce(doppel::SpscRing<int>::Writer writer) {
   for (int i = 0; i < kSamples; ++i) {
-    while (!writer.try_push(i)) writer.wait();
+    while (!writer.try_push(i)) {
+      if (writer.wait() != doppel::RingWait::kReady) return;  // It has closed.
+    }
     if (i % 100 == 0) absl::SleepFor(absl::Milliseconds(2));
   }
   writer.close();

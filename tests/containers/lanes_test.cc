@@ -104,17 +104,31 @@ TEST(Lanes, EndWhenDrained) {
   EXPECT_EQ(producers.lanes.wait(), RingWait::kClosed) << "there is none";
 }
 
-// Who spun for ever never saw that nothing comes any more.
-TEST(LanesRegression, AWaitNoticesTheEndHoweverItWaits) {
+// Who spun for ever never saw that nothing comes any more, and who slept learnt of the
+// end of a lane only when another lane had something.
+TEST(LanesRegression, AWaitNoticesTheEndOfALaneHoweverItWaits) {
   for (const absl::Duration spin : {absl::ZeroDuration(), absl::Milliseconds(5),
                                     absl::InfiniteDuration()}) {
-    Producers producers(2);
-    std::thread partner([&writers = producers.writers] {
+    Producers producers(3);
+    std::thread partner([&writer = producers.writers[1]] {
       absl::SleepFor(absl::Milliseconds(10));
-      for (auto& writer : writers) writer.close();
+      writer.close();
     });
     EXPECT_EQ(producers.lanes.wait({.spin = spin}), RingWait::kClosed);
     partner.join();
+    EXPECT_EQ(producers.lanes.wait({.spin = spin}), RingWait::kClosed)
+        << "it is still there";
+    ASSERT_TRUE(producers.writers[2].try_push(7));
+    EXPECT_EQ(producers.lanes.wait({.spin = spin}), RingWait::kReady)
+        << "others have something";
+    EXPECT_EQ(producers.lanes.Next()->try_pop(), 7);
+    const std::vector<RingLanes::Ended> ended = producers.lanes.RemoveEnded();
+    ASSERT_EQ(ended.size(), 1);
+    EXPECT_EQ(ended[0].lane, 1);
+    EXPECT_EQ(
+        producers.lanes.wait(
+            {.deadline = absl::Now() + absl::Milliseconds(2), .spin = spin}),
+        RingWait::kDeadlineExceeded);
   }
 }
 
@@ -147,8 +161,11 @@ TEST(Lanes, AllItemsOfAllThreads) {
     });
   }
   std::map<size_t, uint64_t> expected;
-  while (producers.lanes.wait({.spin = absl::ZeroDuration()}) ==
-         RingWait::kReady) {
+  while (producers.lanes.size() > 0) {
+    if (producers.lanes.wait({.spin = absl::ZeroDuration()}) !=
+        RingWait::kReady) {
+      producers.lanes.RemoveEnded();
+    }
     while (RingReader<uint64_t>* reader = producers.lanes.Next()) {
       uint64_t& next = expected[producers.lanes.current()];
       for (int i = 0; i < 64; ++i) {

@@ -252,8 +252,10 @@ class Driver {
   void Wait() {
     const bool any = std::ranges::any_of(
         model_, [](const Lane& lane) { return Of(lane).HasSomething(); });
-    const bool ended = std::ranges::all_of(
-        model_, [](const Lane& lane) { return Of(lane).Ended().has_value(); });
+    const bool ended =
+        model_.empty() || std::ranges::any_of(model_, [](const Lane& lane) {
+          return Of(lane).Ended().has_value();
+        });
     Require(lanes_.wait(kAtOnce) == (any     ? RingWait::kReady
                                      : ended ? RingWait::kClosed
                                              : RingWait::kDeadlineExceeded),
