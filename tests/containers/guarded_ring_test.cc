@@ -250,6 +250,7 @@ TEST(GuardedRing, ConsumersComeOneAfterAnother) {
       }
       reader->finish(taken);
       if (life % 2 == 0) reader->release();
+      reader = absl::CancelledError();
       consumer = absl::CancelledError();
       EXPECT_EQ(writer->wait(capacity), RingWait::kPeerGone);
       EXPECT_THAT(producer->Invite(),

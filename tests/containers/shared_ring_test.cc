@@ -495,7 +495,8 @@ TEST(SharedRing, APairOfInvitationsLinksTwoOthers) {
   std::optional<Ring> ring = MakeRing();
   auto invitations = ring->InvitePair();
   ASSERT_THAT(invitations, IsOk());
-  auto& [first, second] = *invitations;
+  RingInvitation& first = (*invitations)[0];
+  RingInvitation& second = (*invitations)[1];
   Child consumer([&] {
     Forget(std::move(second));
     Ring mine = AttachInChild(*ring, first);
