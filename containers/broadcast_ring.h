@@ -70,27 +70,20 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <memory>
-#include <optional>
 #include <span>
 #include <type_traits>
 #include <utility>
 
 #include "absl/base/attributes.h"
-#include "absl/base/macros.h"
-#include "absl/base/optimization.h"
 #include "absl/status/statusor.h"
 #include "doppel/alloc/arena.h"
-#include "doppel/containers/internal/broadcast_protocol.h"
+#include "doppel/containers/internal/broadcast_handle.h"
 #include "doppel/containers/internal/broadcast_storage.h"
-#include "doppel/containers/internal/broadcast_wait.h"
-#include "doppel/containers/internal/mirror.h"
-#include "doppel/containers/internal/prefetch.h"
 #include "doppel/containers/internal/ring_end.h"
-#include "doppel/containers/internal/ring_place.h"
+#include "doppel/containers/ring_layout.h"
 #include "doppel/containers/ring_reader.h"
-#include "doppel/containers/ring_wait.h"
+#include "doppel/containers/ring_writer.h"
 
 namespace doppel {
 
@@ -146,17 +139,10 @@ class BroadcastRing {
   // Handles stay valid when the ring is moved. A ring that was moved from may only be
   // destroyed or assigned to.
   BroadcastRing(BroadcastRing&&) noexcept = default;
-  BroadcastRing& operator=(BroadcastRing&& other) noexcept {
-    if (this == &other) return *this;
-    if (storage_ != nullptr) storage_->CheckNoHandles();
-    storage_ = std::move(other.storage_);
-    return *this;
-  }
+  BroadcastRing& operator=(BroadcastRing&&) noexcept = default;
 
   // REQUIRES: no handle lives. Items that are left are forgotten.
-  ~BroadcastRing() {
-    if (storage_ != nullptr) storage_->CheckNoHandles();
-  }
+  ~BroadcastRing() = default;
 
   size_t capacity() const { return storage_->capacity_items; }
   uint32_t max_readers() const { return storage_->max_readers; }
@@ -177,7 +163,7 @@ class BroadcastRing {
   Statistics statistics() const;
 
   // The producer's handle. REQUIRES: no other Writer of this ring lives.
-  Writer writer() { return Writer(storage_.get()); }
+  Writer writer() { return Writer(*storage_); }
 
   // A handle for one more consumer, which gets what is published from now on.
   // ResourceExhausted if there are max_readers(). (In the canonical build,
@@ -186,7 +172,7 @@ class BroadcastRing {
     absl::StatusOr<std::pair<internal::BroadcastHold, internal::RingEnd>>
         joined = storage_->Join();
     if (!joined.ok()) return joined.status();
-    return Reader(std::move(joined->first), joined->second);
+    return Reader(joined->second, std::move(joined->first));
   }
 
  private:
@@ -198,10 +184,12 @@ class BroadcastRing {
 };
 
 // The producer's side: moved, not copied. A handle that was moved from may be destroyed
-// or assigned to. What was staged and not published is gone with it.
+// or assigned to. What was staged and not published is gone with it. Functions are
+// RingWriter's, which says more of them.
 template <class T>
-class BroadcastRing<T>::Writer {
-  static constexpr bool kMirrored = internal::Mirror::kMaxViews == 2;
+class BroadcastRing<T>::Writer
+    : private RingWriter<T, internal::BroadcastWriterHandle> {
+  using Base = RingWriter<T, internal::BroadcastWriterHandle>;
 
  public:
   Writer(Writer&&) noexcept = default;
@@ -210,232 +198,124 @@ class BroadcastRing<T>::Writer {
   ABSL_ATTRIBUTE_ALWAYS_INLINE ~Writer() = default;
 
   // Appends one item; false if there is no room. Readers see it at once.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE bool try_push(const T& item) {
-    if (ABSL_PREDICT_FALSE(cursor_.AvailableFor(1) == 0)) return false;
-    std::construct_at(reinterpret_cast<T*>(place_.here()), item);
-    if constexpr (kMirrored) {
-      cursor_.Stage(1);
-      if (place_.EndsLine(sizeof(T)) &&
-          cursor_.known() > internal::kAheadBytes / sizeof(T)) {
-        internal::FetchToWrite(place_.here() + internal::kAheadBytes,
-                               sizeof(T));
-      }
-    } else {
-      Pass(1);
-    }
-    publish();
-    return true;
-  }
+  using Base::try_push;
 
   // Appends as many of `items` as there is room for, from the front, and says how many.
   // They are published together.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE size_t push(std::span<const T> items) {
-    const size_t n =
-        std::min<uint64_t>(items.size(), cursor_.AvailableFor(items.size()));
-    if (n == 0) return 0;
-    CopyIn(reinterpret_cast<const std::byte*>(items.data()), n);
-    publish();
-    return n;
-  }
+  using Base::push;
 
   // The next n slots, after those that are staged, as one span to write to, or an empty
   // span if fewer than n are free; more than capacity() never are. The span is valid
   // until the next call of stage, commit or reserve. What is not staged is forgotten.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE std::span<T> reserve(size_t n) {
-    if (ABSL_PREDICT_FALSE(cursor_.AvailableFor(n) < n)) return {};
-    std::byte* begin = place_.here();
-    if constexpr (!kMirrored) {
-      if (n * sizeof(T) > place_.bytes_to_wrap()) begin = scratch_;
-      in_scratch_ = begin == scratch_;
-    }
-    return {reinterpret_cast<T*>(begin), n};
-  }
+  using Base::reserve;
 
   // The first n slots of the last reservation are done; readers see them after the next
   // publish. REQUIRES: n <= what was reserved.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE void stage(size_t n) {
-    ABSL_HARDENING_ASSERT(n <= cursor_.known());
-    if constexpr (!kMirrored) {
-      if (std::exchange(in_scratch_, false)) {
-        CopyIn(scratch_, n);
-        return;
-      }
-    }
-    Pass(n);
-  }
+  using Base::stage;
 
   // Hands all that is staged to the readers, at once.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE void publish() {
-    cursor_.Publish();
-    storage_->items.Notify();
-  }
+  using Base::publish;
 
   // Stages the first n slots of the last reservation, and publishes.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE void commit(size_t n) {
-    stage(n);
-    publish();
-  }
+  using Base::commit;
 
   // Publishes, and waits until n slots are free. Also ends with kDeadlineExceeded.
   // REQUIRES: n <= capacity().
-  RingWait wait(size_t n = 1, const RingWaitOptions& options = {}) {
-    publish();
-    const internal::BroadcastWaited waited =
-        internal::WaitForRoom(cursor_, *storage_, n, options);
-    cursor_ = waited.cursor;
-    return waited.result;
-  }
+  using Base::wait;
 
   // A descriptor for epoll(7) and its like, which the ring owns. It polls as readable
   // once what arm() asked for may have come about. Do not read from it. Fails with what
   // eventfd(2) and membarrier(2) report.
-  absl::StatusOr<int> event() { return internal::EventOfWriter(*storage_); }
+  using Base::event;
 
   // Publishes, and asks that the event becomes readable once n slots may be free. What
   // is so already is the result, and the event may not tell of it; only after kArmed
   // wait for it, and then ask again: each reader that goes on far enough tells it.
   // REQUIRES: event() succeeded; n <= capacity().
-  RingWait arm(size_t n = 1) {
-    publish();
-    const internal::BroadcastWaited armed =
-        internal::ArmForRoom(cursor_, *storage_, n);
-    cursor_ = armed.cursor;
-    return armed.result;
-  }
+  using Base::arm;
 
   // Says that nothing more comes, and wakes the readers, which still get the rest. A
   // writer that comes later opens the ring again.
-  void close() {
-    cursor_.Close();
-    storage_->items.Notify();
-  }
+  using Base::close;
 
   // Free slots now; readers may add to them at any time.
-  size_t free() {
-    cursor_.Look();
-    return cursor_.known();
-  }
+  using Base::free;
 
-  size_t capacity() const { return cursor_.capacity(); }
+  using Base::capacity;
 
  private:
   friend class BroadcastRing;
 
-  explicit Writer(internal::BroadcastStorage* storage)
-      : claim_(storage->writer_seat.taken),
-        cursor_(&*storage->watch),
-        place_(storage->PlaceAt(cursor_.position())),
-        storage_(storage),
-        scratch_(storage->writer_scratch.data()) {
-    cursor_.Open();
-  }
-
-  // Goes on by n items, which are written.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE void Pass(size_t n) {
-    place_.Advance(n * sizeof(T));
-    cursor_.Stage(n);
-  }
-
-  // Copies n items to the next slots. REQUIRES: they are free.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE void CopyIn(const std::byte* from, size_t n) {
-    place_.ForEachRun(n * sizeof(T), [&](std::byte* to, size_t bytes) {
-      std::memcpy(to, from, bytes);
-      from += bytes;
-    });
-    Pass(n);
-  }
-
-  internal::RingClaim claim_;  // First: what follows is read under it.
-  internal::BroadcastCursor<> cursor_;
-  internal::RingPlace place_;  // Where the next item goes.
-  internal::BroadcastStorage* storage_;
-  std::byte* scratch_;       // Canonical build: for spans that wrap.
-  bool in_scratch_ = false;  // Whether the last reservation is in scratch_.
+  explicit Writer(internal::BroadcastStorage& storage) : Base(storage) {}
 };
 
 // A consumer's side: moved, not copied. A handle that was moved from may be destroyed
 // or assigned to. Its end is the consumer's leaving. Functions are RingReader's, which
 // says more of them, as far as they are right where there are other readers.
 template <class T>
-class BroadcastRing<T>::Reader : private internal::BroadcastHold,
-                                 private RingReader<T> {
+class BroadcastRing<T>::Reader
+    : private RingReader<T, internal::BroadcastReaderHandle> {
+  using Base = RingReader<T, internal::BroadcastReaderHandle>;
+
  public:
   Reader(Reader&&) noexcept = default;
-  // The ring's own seat is free before the hold of it ends.
-  Reader& operator=(Reader&& other) noexcept {
-    RingReader<T>::operator=(static_cast<RingReader<T>&&>(other));
-    internal::BroadcastHold::operator=(
-        static_cast<internal::BroadcastHold&&>(other));
-    return *this;
-  }
+  Reader& operator=(Reader&&) noexcept = default;
   // Inlined on every path, as RingClaim's is.
   ABSL_ATTRIBUTE_ALWAYS_INLINE ~Reader() = default;
 
   // Copies the oldest item that this reader has not finished; false, or nullopt, if
   // there is none.
-  using RingReader<T>::try_pop;
+  using Base::try_pop;
 
   // Copies up to items.size() of them to `items`, and says how many.
-  size_t pop(std::span<T> items) { return RingReader<T>::pop(items); }
+  size_t pop(std::span<T> items) { return Base::pop(items); }
 
   // All that this reader knows of, to be read in place, and at least `at_least`; empty
   // if there are fewer. Valid until the next peek, or until they are finished.
-  using RingReader<T>::peek;
+  using Base::peek;
 
   // Is done with the n oldest. REQUIRES: n <= what the last peek showed.
-  using RingReader<T>::finish;
+  using Base::finish;
 
   // Hands what is finished back to the producer.
-  using RingReader<T>::release;
+  using Base::release;
 
   // Finishes n, and releases.
-  using RingReader<T>::consume;
+  using Base::consume;
 
   // How far this reader is behind the producer now, in items.
-  using RingReader<T>::size;
+  using Base::size;
 
   // Whether there is nothing for this reader. Looks at the producer's position only if
   // no item is known of.
-  using RingReader<T>::empty;
+  using Base::empty;
 
   // Releases what is finished, and waits until n items are there. Also ends with
   // kClosed and kDeadlineExceeded. REQUIRES: n <= capacity().
-  RingWait wait(size_t n = 1, const RingWaitOptions& options = {}) {
-    release();
-    const internal::RingWaited waited =
-        internal::WaitForItems(this->cursor_, this->seat(), n, options);
-    this->cursor_ = waited.cursor;
-    return waited.result;
-  }
+  using Base::wait;
 
   // A descriptor for epoll(7) and its like, which the ring owns, and which is this
   // reader's until it leaves. It polls as readable once what arm() asked for may have
   // come about. Do not read from it. Fails with what eventfd(2) and membarrier(2)
   // report.
-  absl::StatusOr<int> event() { return internal::EventOfReader(this->seat()); }
+  using Base::event;
 
   // Releases what is finished, and asks that the event becomes readable once there may
   // be n items, or the producer closes. What is so already is the result, and the event
   // may not tell of it; only after kArmed wait for it, and then ask again: each item
   // tells it. REQUIRES: event() succeeded; n <= capacity().
-  RingWait arm(size_t n = 1) {
-    release();
-    const internal::RingWaited armed =
-        internal::ArmForItems(this->cursor_, this->seat(), n);
-    this->cursor_ = armed.cursor;
-    return armed.result;
-  }
+  using Base::arm;
 
   // Whether the producer has closed. The end is closed(), and after that no item.
-  using RingReader<T>::closed;
+  using Base::closed;
 
-  using RingReader<T>::capacity;
+  using Base::capacity;
 
  private:
   friend class BroadcastRing;
 
-  Reader(internal::BroadcastHold hold, const internal::RingEnd& end)
-      : internal::BroadcastHold(std::move(hold)), RingReader<T>(end) {}
+  Reader(const internal::RingEnd& end, internal::BroadcastHold hold)
+      : Base(end, std::move(hold)) {}
 };
 
 template <class T>

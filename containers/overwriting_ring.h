@@ -139,17 +139,10 @@ class OverwritingRing {
   // Handles stay valid when the ring is moved. A ring that was moved from may only be
   // destroyed or assigned to.
   OverwritingRing(OverwritingRing&&) noexcept = default;
-  OverwritingRing& operator=(OverwritingRing&& other) noexcept {
-    if (this == &other) return *this;
-    if (storage_ != nullptr) storage_->CheckNoHandles();
-    storage_ = std::move(other.storage_);
-    return *this;
-  }
+  OverwritingRing& operator=(OverwritingRing&&) noexcept = default;
 
   // REQUIRES: no handle lives.
-  ~OverwritingRing() {
-    if (storage_ != nullptr) storage_->CheckNoHandles();
-  }
+  ~OverwritingRing() = default;
 
   size_t capacity() const { return storage_->capacity_items; }
   uint32_t max_readers() const { return storage_->max_readers; }

@@ -66,8 +66,9 @@
 namespace doppel {
 
 // Moved, not copied. A handle that was moved from may be destroyed or assigned to.
-template <class T = std::byte>
-class RingReader : public internal::RingHandle {
+// `Handle` is what waits for items and hands slots back, as RingWriter's.
+template <class T = std::byte, class Handle = internal::RingHandle>
+class RingReader : public Handle {
   // Whether items may be copied as bytes, and so spans may wrap.
   static constexpr bool kBytes = std::is_trivially_copyable_v<T>;
   static constexpr bool kMirrored = kBytes && internal::Mirror::kMaxViews == 2;
@@ -76,9 +77,12 @@ class RingReader : public internal::RingHandle {
   // What a span shows: items that are consumed as bytes are not changed.
   using SpanItem = std::conditional_t<kBytes, const T, T>;
 
-  // Rings make handles. REQUIRES: no other of this side lives.
-  explicit RingReader(const internal::RingEnd& end)
-      : RingHandle(end), owns_lines_(end.owns_lines) {}
+  // Rings make handles, with whatever else theirs hold.
+  // REQUIRES: no other of this side lives.
+  template <class... Holds>
+  explicit RingReader(const internal::RingEnd& end, Holds&&... holds)
+      : Handle(end, std::forward<Holds>(holds)...),
+        owns_lines_(end.owns_lines) {}
   RingReader(RingReader&&) noexcept = default;
   RingReader& operator=(RingReader&&) noexcept = default;
   // Inlined on every path, as RingClaim's is.
@@ -144,7 +148,7 @@ class RingReader : public internal::RingHandle {
     if constexpr (!kMirrored) {
       if (n * sizeof(T) > place_.bytes_to_wrap()) {
         if constexpr (kBytes) {
-          begin = scratch_;
+          begin = this->scratch_;
           CopyOut(begin, n);
         } else {
           n = place_.bytes_to_wrap() / sizeof(T);
@@ -173,7 +177,7 @@ class RingReader : public internal::RingHandle {
       begin = place.here();
       if (n * sizeof(T) > place.bytes_to_wrap()) {
         // Each item has its own place in the buffer: no span is written over.
-        begin = scratch_ + skip * sizeof(T);
+        begin = this->scratch_ + skip * sizeof(T);
         CopyOut(place, begin, n);
       }
     }
@@ -203,7 +207,7 @@ class RingReader : public internal::RingHandle {
   }
 
   // Hands the slots of all that is finished back to the writer, at once.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE void release() { Publish(); }
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void release() { this->Publish(); }
 
   // Finishes the n oldest items, and releases.
   ABSL_ATTRIBUTE_ALWAYS_INLINE void consume(size_t n) {
@@ -221,6 +225,9 @@ class RingReader : public internal::RingHandle {
   }
 
  private:
+  using Handle::cursor_;
+  using Handle::place_;
+
   // Whether an item is there. Who has just learnt of more fetches the first of them:
   // a reader at the writer's heels makes too short a run for the processor to see.
   ABSL_ATTRIBUTE_ALWAYS_INLINE bool HasOne() {

@@ -66,22 +66,23 @@
 #include "absl/cleanup/cleanup.h"
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/prefetch.h"
-#include "doppel/containers/internal/ring_end.h"
 #include "doppel/containers/internal/ring_handle.h"
 #include "doppel/containers/internal/ring_place.h"
 
 namespace doppel {
 
 // Moved, not copied. A handle that was moved from may be destroyed or assigned to.
-template <class T = std::byte>
-class RingWriter : public internal::RingHandle {
+// `Handle` is what waits for slots and hands them over; a ring of many readers has one of
+// its own (broadcast_ring.h).
+template <class T = std::byte, class Handle = internal::RingHandle>
+class RingWriter : public Handle {
   // Whether items may be copied as bytes, and so spans may wrap.
   static constexpr bool kBytes = std::is_trivially_copyable_v<T>;
   static constexpr bool kMirrored = kBytes && internal::Mirror::kMaxViews == 2;
 
  public:
   // Rings make handles. REQUIRES: no other of this side lives.
-  explicit RingWriter(const internal::RingEnd& end) : RingHandle(end) {}
+  using Handle::Handle;
   RingWriter(RingWriter&&) noexcept = default;
   RingWriter& operator=(RingWriter&&) noexcept = default;
   // Inlined on every path, as RingClaim's is.
@@ -148,8 +149,8 @@ class RingWriter : public internal::RingHandle {
     if (ABSL_PREDICT_FALSE(cursor_.AvailableFor(n) < n)) return {};
     std::byte* begin = place_.here();
     if constexpr (!kMirrored) {
-      if (n * sizeof(T) > place_.bytes_to_wrap()) begin = scratch_;
-      in_scratch_ = begin == scratch_;
+      if (n * sizeof(T) > place_.bytes_to_wrap()) begin = this->scratch_;
+      in_scratch_ = begin == this->scratch_;
     }
     return {reinterpret_cast<T*>(begin), n};
   }
@@ -160,7 +161,7 @@ class RingWriter : public internal::RingHandle {
     ABSL_HARDENING_ASSERT(n <= cursor_.known());
     if constexpr (!kMirrored) {
       if (std::exchange(in_scratch_, false)) {
-        CopyIn(scratch_, n);
+        CopyIn(this->scratch_, n);
         return;
       }
     }
@@ -168,7 +169,7 @@ class RingWriter : public internal::RingHandle {
   }
 
   // Hands all that is staged to the reader, at once.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE void publish() { Publish(); }
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void publish() { this->Publish(); }
 
   // Stages the first n slots of the last reservation, and publishes.
   ABSL_ATTRIBUTE_ALWAYS_INLINE void commit(size_t n) requires kBytes {
@@ -183,6 +184,9 @@ class RingWriter : public internal::RingHandle {
   }
 
  private:
+  using Handle::cursor_;
+  using Handle::place_;
+
   // Goes on by n items, which are built.
   ABSL_ATTRIBUTE_ALWAYS_INLINE void Pass(size_t n) {
     place_.Advance(n * sizeof(T));

@@ -68,6 +68,14 @@ void BroadcastHold::LeaveSeat(BroadcastSeat* seat) noexcept {
   seat->taken.store(false, std::memory_order_release);
 }
 
+BroadcastStorage::~BroadcastStorage() {
+  // In a forked child the handles of other threads are copies that nobody ends.
+  if (owner_process != sys::ProcessId()) return;
+  ABSL_HARDENING_ASSERT(!writer_seat.taken.load(std::memory_order_acquire) &&
+                        "the Writer outlives its ring");
+  ABSL_HARDENING_ASSERT(Readers() == 0 && "a Reader outlives its ring");
+}
+
 absl::StatusOr<BroadcastSeat*> BroadcastStorage::TakeSeat() {
   for (uint32_t i = 0; i < max_readers; ++i) {
     // Acquire: the holder before has left its statistics and its scratch.
@@ -140,14 +148,6 @@ uint32_t BroadcastStorage::Readers() const {
       std::ranges::count_if(all_seats(), [](const BroadcastSeat& seat) {
         return seat.taken.load(std::memory_order_acquire);
       }));
-}
-
-void BroadcastStorage::CheckNoHandles() const {
-  // In a forked child the handles of other threads are copies that nobody ends.
-  if (owner_process != sys::ProcessId()) return;
-  ABSL_HARDENING_ASSERT(!writer_seat.taken.load(std::memory_order_acquire) &&
-                        "the Writer outlives its ring");
-  ABSL_HARDENING_ASSERT(Readers() == 0 && "a Reader outlives its ring");
 }
 
 absl::StatusOr<std::unique_ptr<BroadcastStorage>> MakeBroadcastStorage(

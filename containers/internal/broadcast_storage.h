@@ -104,6 +104,12 @@ class BroadcastHold {
 };
 
 struct BroadcastStorage {
+  BroadcastStorage() = default;
+  // In hardened builds, checks that no handle lives.
+  ~BroadcastStorage();
+  BroadcastStorage(const BroadcastStorage&) = delete;
+  BroadcastStorage& operator=(const BroadcastStorage&) = delete;
+
   // Constants.
   std::shared_ptr<Arena> arena;
   Mirror mirror;
@@ -149,9 +155,6 @@ struct BroadcastStorage {
   uint64_t Size() const;
 
   uint32_t Readers() const;
-
-  // In hardened builds, that no handle lives.
-  void CheckNoHandles() const;
 
   std::span<const RingSide<>> all_sides() const {
     return {sides.get(), max_readers};

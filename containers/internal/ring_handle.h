@@ -42,6 +42,16 @@ namespace doppel::internal {
 
 class RingHandle {
  public:
+  // REQUIRES: no other handle of this side lives.
+  explicit RingHandle(const RingEnd& end)
+      : claim_(end.seat->taken),
+        cursor_(end.seat->watch),
+        place_(PlaceOf(end, cursor_.position())),
+        seat_(end.seat),
+        scratch_(end.scratch) {
+    cursor_.Open();
+  }
+
   // Waits until n items are available. REQUIRES: n <= capacity().
   RingWait wait(size_t n = 1, const RingWaitOptions& options = {}) {
     Publish();
@@ -87,15 +97,6 @@ class RingHandle {
   absl::Status status() const { return StatusOf(cursor_); }
 
  protected:
-  // REQUIRES: no other handle of this side lives.
-  explicit RingHandle(const RingEnd& end)
-      : claim_(end.seat->taken),
-        cursor_(end.seat->watch),
-        place_(PlaceOf(end, cursor_.position())),
-        seat_(end.seat),
-        scratch_(end.scratch) {
-    cursor_.Open();
-  }
   RingHandle(RingHandle&&) noexcept = default;
   RingHandle& operator=(RingHandle&&) noexcept = default;
   // Inlined on every path, as RingClaim's is.

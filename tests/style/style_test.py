@@ -35,6 +35,7 @@ ROOMS = [
     "containers/internal/overwrite_protocol",
     "containers/internal/broadcast_storage",
     "containers/internal/broadcast_wait",
+    "containers/internal/broadcast_handle",
     "containers/internal/spsc_storage", "containers/internal/ring_identity",
     "containers/internal/ring_file",
     "containers/internal/guarded_storage",
