@@ -73,17 +73,11 @@
 #include <utility>
 
 #include "absl/base/attributes.h"
-#include "absl/base/optimization.h"
 #include "absl/status/statusor.h"
 #include "doppel/alloc/arena.h"
-#include "doppel/containers/internal/atomic_words.h"
 #include "doppel/containers/internal/broadcast_storage.h"
-#include "doppel/containers/internal/broadcast_wait.h"
-#include "doppel/containers/internal/overwrite_protocol.h"
-#include "doppel/containers/internal/prefetch.h"
-#include "doppel/containers/internal/ring_end.h"
-#include "doppel/containers/internal/ring_place.h"
-#include "doppel/containers/ring_wait.h"
+#include "doppel/containers/internal/overwrite_reader.h"
+#include "doppel/containers/internal/overwrite_writer.h"
 
 namespace doppel {
 
@@ -157,14 +151,14 @@ class OverwritingRing {
   Statistics statistics() const;
 
   // The producer's handle. REQUIRES: no other Writer of this ring lives.
-  Writer writer() { return Writer(storage_.get()); }
+  Writer writer() { return Writer(*storage_); }
 
   // A handle for one more consumer. ResourceExhausted if there are max_readers().
   absl::StatusOr<Reader> reader(Start start = Start::kNewest) {
     const absl::StatusOr<internal::BroadcastSeat*> seat =
         storage_->JoinOverwritten();
     if (!seat.ok()) return seat.status();
-    return Reader(storage_.get(), *seat,
+    return Reader(*storage_, *seat,
                   start == Start::kNewest ? (*seat)->overwrite_watch->Newest()
                                           : (*seat)->overwrite_watch->Oldest());
   }
@@ -180,7 +174,10 @@ class OverwritingRing {
 // The producer's side: moved, not copied. A handle that was moved from may be destroyed
 // or assigned to.
 template <class T>
-class OverwritingRing<T>::Writer {
+class OverwritingRing<T>::Writer
+    : private internal::OverwriteWriter<sizeof(T)> {
+  using Base = internal::OverwriteWriter<sizeof(T)>;
+
  public:
   Writer(Writer&&) noexcept = default;
   Writer& operator=(Writer&&) noexcept = default;
@@ -189,76 +186,38 @@ class OverwritingRing<T>::Writer {
 
   // Appends one item. Readers see it at once.
   ABSL_ATTRIBUTE_ALWAYS_INLINE void push(const T& item) {
-    cursor_.MakeRoom(1);
-    internal::StoreWords<sizeof(T)>(
-        place_.here(), reinterpret_cast<const std::byte*>(&item), sizeof(T));
-    if constexpr (internal::Mirror::kMaxViews == 2) {
-      if (place_.EndsLine(sizeof(T))) {
-        internal::FetchToWrite(place_.here() + internal::kAheadBytes,
-                               sizeof(T));
-      }
-    } else {
-      place_.Advance(sizeof(T));
-    }
-    Publish(1);
+    Base::PushOne(reinterpret_cast<const std::byte*>(&item));
   }
 
   // Appends all items, in pieces of at most a sixteenth of the capacity, each published
   // at once.
   ABSL_ATTRIBUTE_ALWAYS_INLINE void push(std::span<const T> items) {
     while (!items.empty()) {
-      const size_t n = std::min<uint64_t>(items.size(), cursor_.lead());
-      CopyIn(reinterpret_cast<const std::byte*>(items.data()), n);
+      const size_t n = std::min<uint64_t>(items.size(), Base::lead());
+      Base::PushSome(reinterpret_cast<const std::byte*>(items.data()), n);
       items = items.subspan(n);
     }
   }
 
   // Says that nothing more comes, and wakes the readers, which still get what is intact.
   // A writer that comes later opens the ring again.
-  void close() {
-    cursor_.Close();
-    items_->Notify();
-  }
+  using Base::close;
 
-  size_t capacity() const { return cursor_.capacity(); }
+  using Base::capacity;
 
  private:
   friend class OverwritingRing;
 
-  explicit Writer(internal::BroadcastStorage* storage)
-      : claim_(storage->writer_seat.taken),
-        cursor_(&*storage->overwrite_watch),
-        place_(storage->PlaceAt(cursor_.position())),
-        items_(&storage->items) {
-    cursor_.Open();
-  }
-
-  // REQUIRES: n <= cursor_.lead().
-  ABSL_ATTRIBUTE_ALWAYS_INLINE void CopyIn(const std::byte* from, size_t n) {
-    cursor_.MakeRoom(n);
-    place_.ForEachRun(n * sizeof(T), [&](std::byte* to, size_t bytes) {
-      internal::StoreWords<sizeof(T)>(to, from, bytes);
-      from += bytes;
-    });
-    place_.Advance(n * sizeof(T));
-    Publish(n);
-  }
-
-  ABSL_ATTRIBUTE_ALWAYS_INLINE void Publish(size_t n) {
-    cursor_.Publish(n);
-    items_->Notify();
-  }
-
-  internal::RingClaim claim_;  // First: what follows is read under it.
-  internal::OverwriteWriterCursor<> cursor_;
-  internal::RingPlace place_;    // Where the next item goes.
-  internal::EventCount* items_;  // Where readers wait.
+  explicit Writer(internal::BroadcastStorage& storage) : Base(storage) {}
 };
 
 // A consumer's side: moved, not copied. A handle that was moved from may be destroyed
 // or assigned to.
 template <class T>
-class OverwritingRing<T>::Reader {
+class OverwritingRing<T>::Reader
+    : private internal::OverwriteReader<sizeof(T)> {
+  using Base = internal::OverwriteReader<sizeof(T)>;
+
  public:
   Reader(Reader&&) noexcept = default;
   Reader& operator=(Reader&&) noexcept = default;
@@ -269,132 +228,58 @@ class OverwritingRing<T>::Reader {
   // nullopt, if there is none.
   ABSL_ATTRIBUTE_ALWAYS_INLINE bool try_pop(T& item) {
     Bytes bytes;
-    if (!PopBytes(bytes)) return false;
+    if (!Base::PopOne(bytes.data())) return false;
     std::memcpy(static_cast<void*>(&item), bytes.data(), sizeof(T));
     return true;
   }
   ABSL_ATTRIBUTE_ALWAYS_INLINE std::optional<T> try_pop() {
     Bytes bytes;
-    if (!PopBytes(bytes)) return std::nullopt;
+    if (!Base::PopOne(bytes.data())) return std::nullopt;
     return std::bit_cast<T>(bytes);
   }
 
   // Copies up to items.size() of them to `items`, and says how many. What is in `items`
   // behind them is anything.
   ABSL_ATTRIBUTE_ALWAYS_INLINE size_t pop(std::span<T> items) {
-    auto* to = reinterpret_cast<std::byte*>(items.data());
-    for (uint32_t tries = 0;; ++tries) {
-      const size_t n = std::min<uint64_t>(items.size(), Find(items.size()));
-      if (n == 0) return 0;
-      CopyOut(to, n);
-      const size_t spoiled = cursor_.Confirm(n, tries);
-      if (ABSL_PREDICT_FALSE(spoiled == n)) {
-        place_ = storage_->PlaceAt(cursor_.position());
-        continue;
-      }
-      place_.Advance(n * sizeof(T));
-      if (ABSL_PREDICT_FALSE(spoiled > 0)) {
-        std::memmove(to, to + spoiled * sizeof(T), (n - spoiled) * sizeof(T));
-      }
-      return n - spoiled;
-    }
+    return Base::PopSome(reinterpret_cast<std::byte*>(items.data()),
+                         items.size());
   }
 
   // Waits until n items are there, of which some may be overwritten before they are
   // taken. Also ends with kClosed and kDeadlineExceeded.
   // REQUIRES: n is 1, or at most capacity() - capacity() / 16: more are not always
   // intact.
-  RingWait wait(size_t n = 1, const RingWaitOptions& options = {}) {
-    return Went(internal::WaitForItems(cursor_, hold_.seat(), n, options));
-  }
+  using Base::wait;
 
   // A descriptor for epoll(7) and its like, which the ring owns, and which is this
   // reader's until its end. It polls as readable once what arm() asked for may have come
   // about. Do not read from it. Fails with what eventfd(2) and membarrier(2) report.
-  absl::StatusOr<int> event() { return internal::EventOfReader(hold_.seat()); }
+  using Base::event;
 
   // Asks that the event becomes readable once there may be n items, or the producer
   // closes. What is so already is the result, and the event may not tell of it; only
   // after kArmed wait for it, and then ask again: each item tells it.
   // REQUIRES: event() succeeded; n as wait has it.
-  RingWait arm(size_t n = 1) {
-    return Went(internal::ArmForItems(cursor_, hold_.seat(), n));
-  }
+  using Base::arm;
 
   // Items that were overwritten before this reader took them.
-  uint64_t lost() const { return cursor_.lost(); }
+  using Base::lost;
 
   // How far this reader is behind the producer now, in items that are intact.
-  size_t size() {
-    const uint64_t position = cursor_.position();
-    cursor_.Look();
-    if (cursor_.position() != position) {
-      place_ = storage_->PlaceAt(cursor_.position());
-    }
-    return cursor_.Intact();
-  }
+  using Base::size;
 
   // Whether the producer has closed. The end is closed(), and after that no item.
-  bool closed() const { return cursor_.closed(); }
+  using Base::closed;
 
-  size_t capacity() const { return cursor_.capacity(); }
+  using Base::capacity;
 
  private:
   friend class OverwritingRing;
   using Bytes = std::array<std::byte, sizeof(T)>;
 
-  Reader(const internal::BroadcastStorage* storage,
+  Reader(const internal::BroadcastStorage& storage,
          internal::BroadcastSeat* seat, uint64_t position)
-      : hold_(seat),
-        cursor_(&*seat->overwrite_watch, position),
-        place_(storage->PlaceAt(position)),
-        storage_(storage) {}
-
-  // Goes on where a wait has come to.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE RingWait
-  Went(const internal::OverwriteWaited& waited) {
-    if (waited.cursor.position() != cursor_.position()) {
-      place_ = storage_->PlaceAt(waited.cursor.position());
-    }
-    cursor_ = waited.cursor;
-    return waited.result;
-  }
-
-  // Items that are known of, if there are fewer than `wanted` after a look.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE uint64_t Find(uint64_t wanted) {
-    if (ABSL_PREDICT_FALSE(cursor_.known() < wanted)) {
-      const uint64_t position = cursor_.position();
-      cursor_.AvailableFor(wanted);
-      if (ABSL_PREDICT_FALSE(cursor_.position() != position)) {
-        place_ = storage_->PlaceAt(cursor_.position());
-      }
-    }
-    return cursor_.known();
-  }
-
-  ABSL_ATTRIBUTE_ALWAYS_INLINE bool PopBytes(Bytes& bytes) {
-    for (uint32_t tries = 0;; ++tries) {
-      if (ABSL_PREDICT_FALSE(Find(1) == 0)) return false;
-      internal::LoadWords<sizeof(T)>(bytes.data(), place_.here(), sizeof(T));
-      if (ABSL_PREDICT_TRUE(cursor_.Confirm(1, tries) == 0)) break;
-      place_ = storage_->PlaceAt(cursor_.position());
-    }
-    place_.Advance(sizeof(T));
-    return true;
-  }
-
-  // Copies the next n items out, whatever is there.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE void CopyOut(std::byte* to, size_t n) const {
-    place_.ForEachRun(n * sizeof(T), [&](std::byte* from, size_t bytes) {
-      internal::LoadWords<sizeof(T)>(to, from, bytes);
-      to += bytes;
-    });
-  }
-
-  internal::BroadcastHold hold_;  // First: what follows is read under it.
-  internal::OverwriteReaderCursor<> cursor_;
-  internal::RingPlace place_;  // Where the next item is.
-  const internal::BroadcastStorage* storage_;
+      : Base(storage, seat, position) {}
 };
 
 template <class T>

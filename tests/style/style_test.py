@@ -36,6 +36,8 @@ ROOMS = [
     "containers/internal/broadcast_storage",
     "containers/internal/broadcast_wait",
     "containers/internal/broadcast_handle",
+    "containers/internal/overwrite_writer",
+    "containers/internal/overwrite_reader",
     "containers/internal/spsc_storage", "containers/internal/ring_identity",
     "containers/internal/ring_file",
     "containers/internal/guarded_storage",
