@@ -48,9 +48,9 @@ class BroadcastWriterHandle {
   explicit BroadcastWriterHandle(BroadcastStorage& storage)
       : claim_(storage.writer_seat.taken),
         cursor_(&*storage.watch),
-        place_(storage.PlaceAt(cursor_.position())),
+        place_(PlaceOf(storage.end, cursor_.position())),
         storage_(&storage),
-        scratch_(storage.writer_scratch.data()) {
+        scratch_(storage.end.scratch) {
     cursor_.Open();
   }
 

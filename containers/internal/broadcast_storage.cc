@@ -11,7 +11,6 @@
 #include <utility>
 
 #include "absl/base/macros.h"
-#include "absl/numeric/int128.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -20,6 +19,7 @@
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/pause.h"
 #include "doppel/containers/internal/ring_demand.h"
+#include "doppel/containers/internal/ring_end.h"
 #include "doppel/containers/internal/ring_pacing.h"
 
 namespace doppel::internal {
@@ -35,7 +35,7 @@ absl::Status CheckReaders(uint32_t max_readers) {
 }
 
 RingPacing PacingOf(const BroadcastStorage& storage) {
-  return RingPacing(storage.item_bytes, PauseNs());
+  return RingPacing(storage.end.item_bytes, PauseNs());
 }
 
 // Null if there is no memory.
@@ -95,9 +95,8 @@ absl::StatusOr<std::pair<BroadcastHold, RingEnd>> BroadcastStorage::Join() {
   if (!taken.ok()) return taken.status();
   BroadcastSeat* seat = *taken;
   BroadcastHold hold(seat);
-  if (mirror.views() == 1 && seat->scratch.size_bytes() == 0) {
-    absl::StatusOr<Mirror> scratch =
-        Mirror::Create(arena, mirror.size_bytes(), 1);
+  if (seat->scratch.size_bytes() == 0) {
+    absl::StatusOr<Mirror> scratch = MakeScratch(mirror, arena);
     if (!scratch.ok()) return scratch.status();
     seat->scratch = *std::move(scratch);
   }
@@ -109,14 +108,10 @@ absl::StatusOr<std::pair<BroadcastHold, RingEnd>> BroadcastStorage::Join() {
   JoinBroadcast(*seat->side, writer);
   // It may have seen this one at a position far behind, for a moment.
   if (WriterWaits(writer)) room.NotifySlow();
-  const RingEnd end = {
-      .seat = &seat->ring_seat,
-      .data = mirror.data(),
-      .scratch = seat->scratch.data(),
-      .lap_bytes = lap_bytes,
-      .item_bytes = item_bytes,
-      .owns_lines = false};  // The lines are the other readers', too.
-  return std::make_pair(std::move(hold), end);
+  // The lines are the other readers', too.
+  return std::make_pair(std::move(hold),
+                        EndOver(mirror, end.item_bytes, seat->ring_seat,
+                                seat->scratch, /*owns_lines=*/false));
 }
 
 absl::StatusOr<BroadcastSeat*> BroadcastStorage::JoinOverwritten() {
@@ -126,10 +121,6 @@ absl::StatusOr<BroadcastSeat*> BroadcastStorage::JoinOverwritten() {
                                    &overwrite_words, capacity_items,
                                    PacingOf(*this));
   return *seat;
-}
-
-uint64_t BroadcastStorage::OffsetAt(uint64_t position) const {
-  return absl::Uint128Low64(absl::uint128(position) * item_bytes % lap_bytes);
 }
 
 uint64_t BroadcastStorage::Size() const {
@@ -171,13 +162,17 @@ absl::StatusOr<std::unique_ptr<BroadcastStorage>> MakeBroadcastStorage(
       Mirror::kMaxViews);
   if (!mirror.ok()) return mirror.status();
   storage->mirror = *std::move(mirror);
+  if (on_full == OnFull::kRefuse) {
+    absl::StatusOr<Mirror> scratch =
+        MakeScratch(storage->mirror, storage->arena);
+    if (!scratch.ok()) return scratch.status();
+    storage->writer_scratch = *std::move(scratch);
+  }
   // The extent may be larger than what was asked for: one length rules.
-  const uint64_t bytes = storage->mirror.size_bytes();
-  storage->item_bytes = demand.item_bytes;
-  storage->capacity_items = bytes / demand.item_bytes;
-  storage->lap_bytes = Mirror::kMaxViews == 2
-                           ? bytes
-                           : storage->capacity_items * demand.item_bytes;
+  storage->capacity_items = storage->mirror.size_bytes() / demand.item_bytes;
+  storage->end =
+      EndOver(storage->mirror, demand.item_bytes, storage->writer_seat,
+              storage->writer_scratch, /*owns_lines=*/false);
   if (on_full == OnFull::kOverwrite) {
     storage->overwrite_watch.emplace(
         &storage->writer, &storage->overwrite_words, storage->capacity_items,
@@ -186,11 +181,6 @@ absl::StatusOr<std::unique_ptr<BroadcastStorage>> MakeBroadcastStorage(
   }
   storage->watch.emplace(&storage->writer, storage->all_sides(),
                          storage->capacity_items, PacingOf(*storage));
-  if (Mirror::kMaxViews == 1) {
-    absl::StatusOr<Mirror> scratch = Mirror::Create(storage->arena, bytes, 1);
-    if (!scratch.ok()) return scratch.status();
-    storage->writer_scratch = *std::move(scratch);
-  }
   return storage;
 }
 

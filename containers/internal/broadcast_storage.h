@@ -10,7 +10,7 @@
 //                    ── items, room            where readers wait, and the writer
 //
 // Invariants:
-//   1. capacity_items * item_bytes <= lap_bytes <= mirror.size_bytes().
+//   1. capacity_items * end.item_bytes <= end.lap_bytes <= mirror.size_bytes().
 //   2. The words stand on no page that holds items, and each position alone on a line.
 //   3. A seat's words have the holder of the seat for their one owner.
 //   4. Stays where it is: handles point to it.
@@ -47,7 +47,6 @@
 #include "doppel/containers/internal/overwrite_protocol.h"
 #include "doppel/containers/internal/ring_demand.h"
 #include "doppel/containers/internal/ring_end.h"
-#include "doppel/containers/internal/ring_place.h"
 #include "doppel/containers/ring_layout.h"
 #include "doppel/containers/ring_protocol.h"
 
@@ -115,8 +114,7 @@ struct BroadcastStorage {
   Mirror mirror;
   Mirror writer_scratch;  // Canonical build: for the writer's spans that wrap.
   uint64_t capacity_items = 0;
-  uint64_t item_bytes = 0;
-  uint64_t lap_bytes = 0;  // Where an offset wraps.
+  RingEnd end;  // The writer's; a reader's has a seat and a scratch of its own.
   int owner_process = 0;
   std::unique_ptr<RingSide<>[]> sides;
   std::unique_ptr<BroadcastSeat[]> seats;
@@ -143,13 +141,6 @@ struct BroadcastStorage {
 
   // A seat whose reader's overwrite_watch is made.
   absl::StatusOr<BroadcastSeat*> JoinOverwritten();
-
-  // Where the item of a position stands. Inline: what a function that is not returns as
-  // an object, it writes to the handle by its address.
-  RingPlace PlaceAt(uint64_t position) const {
-    return RingPlace(mirror.data(), lap_bytes, OffsetAt(position));
-  }
-  uint64_t OffsetAt(uint64_t position) const;
 
   // Items that the slowest reader has not handed back.
   uint64_t Size() const;

@@ -99,7 +99,7 @@ absl::Status GuardedStorage::TakeItems(const Memfd& memfd,
   if (locks_) {
     if (absl::Status locked = items->Lock(); !locked.ok()) return locked;
   }
-  absl::StatusOr<Mirror> scratch = MakeScratch(*items);
+  absl::StatusOr<Mirror> scratch = MakeScratch(*items, /*arena=*/nullptr);
   if (!scratch.ok()) return scratch.status();
   items_ = *std::move(items);
   scratch_ = *std::move(scratch);
@@ -313,10 +313,9 @@ absl::StatusOr<RingEnd> GuardedStorage::End() const {
         "the ring belongs to the process that made or attached it");
   }
   seats_->mine.watch = &*seats_->watch;
-  RingEnd end = EndOver(items_, item_bytes_);
-  end.seat = &seats_->mine;
-  end.scratch = scratch_.data();
-  return end;
+  // Lines that are read only cannot be owned.
+  return EndOver(items_, item_bytes_, seats_->mine, scratch_,
+                 /*owns_lines=*/false);
 }
 
 uint64_t GuardedStorage::Size() const {

@@ -122,4 +122,12 @@ absl::Status Mirror::ShowAll(uint64_t alignment_bytes, ShowOne show_one) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<Mirror> MakeScratch(const Mirror& items,
+                                   const std::shared_ptr<Arena>& arena) {
+  if (items.views() == 2) return Mirror();
+  const absl::StatusOr<std::shared_ptr<Arena>> found = ArenaOrDefault(arena);
+  if (!found.ok()) return found.status();
+  return Mirror::Create(*found, items.size_bytes(), 1);
+}
+
 }  // namespace doppel::internal

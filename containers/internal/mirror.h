@@ -127,6 +127,12 @@ class Mirror {
   int views_ = 0;  // 0: holds nothing.
 };
 
+// In the canonical build memory of the arena in which a side of a ring puts together a
+// span that wraps; nothing where the items are shown twice. Fails as Mirror::Create does.
+// `arena` may be null: Arena::Default().
+absl::StatusOr<Mirror> MakeScratch(const Mirror& items,
+                                   const std::shared_ptr<Arena>& arena);
+
 }  // namespace doppel::internal
 
 #endif  // DOPPEL_CONTAINERS_INTERNAL_MIRROR_H_

@@ -36,6 +36,7 @@
 #include "doppel/containers/internal/broadcast_storage.h"
 #include "doppel/containers/internal/broadcast_wait.h"
 #include "doppel/containers/internal/overwrite_protocol.h"
+#include "doppel/containers/internal/ring_end.h"
 #include "doppel/containers/internal/ring_place.h"
 #include "doppel/containers/ring_wait.h"
 
@@ -49,8 +50,8 @@ class OverwriteReader {
                   uint64_t position)
       : hold_(seat),
         cursor_(&*seat->overwrite_watch, position),
-        place_(storage.PlaceAt(position)),
-        storage_(&storage) {}
+        place_(PlaceOf(storage.end, position)),
+        end_(&storage.end) {}
 
   // overwriting_ring.h says what these do.
   RingWait wait(size_t n = 1, const RingWaitOptions& options = {}) {
@@ -82,7 +83,7 @@ class OverwriteReader {
       if (ABSL_PREDICT_FALSE(Find(1) == 0)) return false;
       LoadWords<kItemBytes>(to, place_.here(), kItemBytes);
       if (ABSL_PREDICT_TRUE(cursor_.Confirm(1, tries) == 0)) break;
-      place_ = storage_->PlaceAt(cursor_.position());
+      FindPlace();
     }
     place_.Advance(kItemBytes);
     return true;
@@ -96,7 +97,7 @@ class OverwriteReader {
       CopyOut(to, n);
       const size_t spoiled = cursor_.Confirm(n, tries);
       if (ABSL_PREDICT_FALSE(spoiled == n)) {
-        place_ = storage_->PlaceAt(cursor_.position());
+        FindPlace();
         continue;
       }
       place_.Advance(n * kItemBytes);
@@ -110,18 +111,26 @@ class OverwriteReader {
  private:
   // Goes on where a wait has come to.
   ABSL_ATTRIBUTE_ALWAYS_INLINE RingWait Went(const OverwriteWaited& waited) {
-    if (waited.cursor.position() != cursor_.position()) {
-      place_ = storage_->PlaceAt(waited.cursor.position());
-    }
+    const bool moved = waited.cursor.position() != cursor_.position();
     cursor_ = waited.cursor;
+    if (moved) FindPlace();
     return waited.result;
   }
 
   // After a look: the cursor may have gone on from `position`, where it was overrun.
   ABSL_ATTRIBUTE_ALWAYS_INLINE void FollowFrom(uint64_t position) {
     if (ABSL_PREDICT_FALSE(cursor_.position() != position)) {
-      place_ = storage_->PlaceAt(cursor_.position());
+      FindPlace();
     }
+  }
+
+  // Out of line, and given no handle: seldom is a reader overrun.
+  ABSL_ATTRIBUTE_NOINLINE static uint64_t OffsetNow(const RingEnd* end,
+                                                    uint64_t position) {
+    return OffsetOf(*end, position);
+  }
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void FindPlace() {
+    place_.MoveTo(OffsetNow(end_, cursor_.position()));
   }
 
   // Items that are known of, if there are fewer than `wanted` after a look.
@@ -144,8 +153,8 @@ class OverwriteReader {
 
   BroadcastHold hold_;  // First: what follows is read under it.
   OverwriteReaderCursor<> cursor_;
-  RingPlace place_;  // Where the next item is.
-  const BroadcastStorage* storage_;
+  RingPlace place_;     // Where the next item is.
+  const RingEnd* end_;  // Where places come from.
 };
 
 }  // namespace doppel::internal

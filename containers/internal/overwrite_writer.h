@@ -42,7 +42,7 @@ class OverwriteWriter {
   explicit OverwriteWriter(BroadcastStorage& storage)
       : claim_(storage.writer_seat.taken),
         cursor_(&*storage.overwrite_watch),
-        place_(storage.PlaceAt(cursor_.position())),
+        place_(PlaceOf(storage.end, cursor_.position())),
         items_(&storage.items) {
     cursor_.Open();
   }

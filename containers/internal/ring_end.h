@@ -28,6 +28,7 @@
 #include "absl/base/attributes.h"
 #include "absl/base/macros.h"
 #include "absl/numeric/int128.h"
+#include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/ring_place.h"
 #include "doppel/containers/ring_protocol.h"
 
@@ -63,6 +64,10 @@ struct RingEnd {
   uint64_t item_bytes = 0;
   bool owns_lines = false;
 };
+
+// The end of a side whose items stand in `items`. `scratch` may hold nothing.
+RingEnd EndOver(const Mirror& items, uint64_t item_bytes, RingSeat& seat,
+                const Mirror& scratch, bool owns_lines);
 
 // Taken by whoever holds nothing. Nobody loads it.
 inline constinit std::atomic<bool> g_nothing_taken{false};
@@ -105,10 +110,12 @@ class RingClaim {
 };
 
 // Where the item of a position stands.
-inline RingPlace PlaceOf(const RingEnd& end, uint64_t position) {
+inline uint64_t OffsetOf(const RingEnd& end, uint64_t position) {
   const absl::uint128 bytes = absl::uint128(position) * end.item_bytes;
-  return RingPlace(end.data, end.lap_bytes,
-                   absl::Uint128Low64(bytes % end.lap_bytes));
+  return absl::Uint128Low64(bytes % end.lap_bytes);
+}
+inline RingPlace PlaceOf(const RingEnd& end, uint64_t position) {
+  return RingPlace(end.data, end.lap_bytes, OffsetOf(end, position));
 }
 
 }  // namespace doppel::internal

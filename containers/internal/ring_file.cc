@@ -3,7 +3,6 @@
 #include "doppel/containers/internal/ring_file.h"
 
 #include <cstdint>
-#include <memory>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -99,23 +98,6 @@ absl::StatusOr<Mirror> ShowItems(const Memfd& memfd,
                                  Protection protection) {
   return Mirror::OfFile(memfd, identity.items_offset_bytes,
                         identity.capacity_bytes, Mirror::kMaxViews, protection);
-}
-
-absl::StatusOr<Mirror> MakeScratch(const Mirror& items) {
-  if (items.views() == 2) return Mirror();
-  const absl::StatusOr<std::shared_ptr<Arena>> arena = Arena::Default();
-  if (!arena.ok()) return arena.status();
-  return Mirror::Create(*arena, items.size_bytes(), 1);
-}
-
-RingEnd EndOver(const Mirror& items, uint64_t item_bytes) {
-  const uint64_t bytes = items.size_bytes();
-  RingEnd end;
-  end.data = items.data();
-  // Of items that do not fill the pages, the canonical build wraps at the last.
-  end.lap_bytes = items.views() == 2 ? bytes : bytes / item_bytes * item_bytes;
-  end.item_bytes = item_bytes;
-  return end;
 }
 
 }  // namespace doppel::internal

@@ -39,7 +39,6 @@
 #include "doppel/alloc/memfd.h"
 #include "doppel/alloc/page_size.h"
 #include "doppel/containers/internal/mirror.h"
-#include "doppel/containers/internal/ring_end.h"
 #include "doppel/containers/ring_layout.h"
 
 namespace doppel::internal {
@@ -77,13 +76,6 @@ absl::StatusOr<Mapping> ShowHeader(const Extent& extent);
 absl::StatusOr<Mirror> ShowItems(const Memfd& memfd,
                                  const RingIdentity& identity,
                                  Protection protection);
-
-// In the canonical build the memory in which a side puts together a span that wraps;
-// nothing where the items are shown twice.
-absl::StatusOr<Mirror> MakeScratch(const Mirror& items);
-
-// What a handle is made from, without the side's seat and scratch.
-RingEnd EndOver(const Mirror& items, uint64_t item_bytes);
 
 }  // namespace doppel::internal
 

@@ -47,6 +47,9 @@ class RingPlace {
   // Bytes from here to where the offset goes back to 0.
   uint64_t bytes_to_wrap() const { return lap_bytes_ - offset_bytes_; }
 
+  // REQUIRES: offset_bytes < the lap.
+  void MoveTo(uint64_t offset_bytes) { offset_bytes_ = offset_bytes; }
+
   // REQUIRES: bytes <= the lap.
   void Advance(uint64_t bytes) {
     offset_bytes_ += bytes;

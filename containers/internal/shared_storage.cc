@@ -176,7 +176,7 @@ absl::Status SharedStorage::Open(const RingAttachOptions& options) {
   if (!lock_file.ok()) return lock_file.status();
   lock_file_ = *std::move(lock_file);
   for (Mirror* scratch : {&writer_scratch_, &reader_scratch_}) {
-    absl::StatusOr<Mirror> made = MakeScratch(items_);
+    absl::StatusOr<Mirror> made = MakeScratch(items_, /*arena=*/nullptr);
     if (!made.ok()) return made.status();
     *scratch = *std::move(made);
   }
@@ -269,12 +269,10 @@ absl::Status SharedStorage::CheckAlone() const {
 }
 
 RingEnd SharedStorage::End(SharedSide side) const {
-  RingEnd end = EndOver(items_, identity_.item_bytes);
-  end.owns_lines = owns_lines_;
   const bool writes = side == SharedSide::kWriter;
-  end.seat = writes ? &seats_->writer_seat : &seats_->reader_seat;
-  end.scratch = writes ? writer_scratch_.data() : reader_scratch_.data();
-  return end;
+  return EndOver(items_, identity_.item_bytes,
+                 writes ? seats_->writer_seat : seats_->reader_seat,
+                 writes ? writer_scratch_ : reader_scratch_, owns_lines_);
 }
 
 absl::StatusOr<RingInvitation> SharedStorage::Invite() {

@@ -16,31 +16,19 @@
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/pause.h"
 #include "doppel/containers/internal/ring_demand.h"
+#include "doppel/containers/internal/ring_end.h"
+#include "doppel/containers/internal/ring_pacing.h"
 
 namespace doppel::internal {
-namespace {
-
-RingEnd EndOf(const SpscStorage& storage) {
-  return {.data = storage.mirror.data(),
-          .lap_bytes = storage.lap_bytes,
-          .item_bytes = storage.item_bytes,
-          .owns_lines = storage.owns_lines};
-}
-
-}  // namespace
 
 RingEnd SpscStorage::WriterEnd() const {
-  RingEnd end = EndOf(*this);
-  end.seat = &shared->writer_seat;
-  end.scratch = writer_scratch.data();
-  return end;
+  return EndOver(mirror, item_bytes, shared->writer_seat, writer_scratch,
+                 owns_lines);
 }
 
 RingEnd SpscStorage::ReaderEnd() const {
-  RingEnd end = EndOf(*this);
-  end.seat = &shared->reader_seat;
-  end.scratch = reader_scratch.data();
-  return end;
+  return EndOver(mirror, item_bytes, shared->reader_seat, reader_scratch,
+                 owns_lines);
 }
 
 RingStatistics SpscStorage::Statistics() const {
@@ -75,8 +63,6 @@ absl::StatusOr<SpscStorage> MakeSpscStorage(const RingDemand& demand,
   const uint64_t bytes = storage.mirror.size_bytes();
   storage.item_bytes = demand.item_bytes;
   storage.capacity_items = bytes / demand.item_bytes;
-  storage.lap_bytes =
-      views == 2 ? bytes : storage.capacity_items * demand.item_bytes;
   storage.owns_lines = OwnsLines(options.line_ownership, bytes);
   storage.shared.reset(new (std::nothrow) SpscShared(
       storage.capacity_items, RingPacing(demand.item_bytes, PauseNs())));
@@ -84,13 +70,11 @@ absl::StatusOr<SpscStorage> MakeSpscStorage(const RingDemand& demand,
     return absl::ResourceExhaustedError("no memory for the ring's positions");
   }
 
-  if (demand.spans_wrap && views == 1) {
-    absl::StatusOr<Mirror> for_writer = Mirror::Create(*arena, bytes, 1);
-    if (!for_writer.ok()) return for_writer.status();
-    absl::StatusOr<Mirror> for_reader = Mirror::Create(*arena, bytes, 1);
-    if (!for_reader.ok()) return for_reader.status();
-    storage.writer_scratch = *std::move(for_writer);
-    storage.reader_scratch = *std::move(for_reader);
+  if (!demand.spans_wrap) return storage;
+  for (Mirror* scratch : {&storage.writer_scratch, &storage.reader_scratch}) {
+    absl::StatusOr<Mirror> made = MakeScratch(storage.mirror, *arena);
+    if (!made.ok()) return made.status();
+    *scratch = *std::move(made);
   }
   return storage;
 }

@@ -7,7 +7,7 @@
 //               ── shared ──▶ RingSide │ RingSide, RingWatch and RingSeat of each
 //
 // Invariants:
-//   1. capacity_items * item_bytes <= lap_bytes <= mirror.size_bytes().
+//   1. capacity_items * item_bytes <= mirror.size_bytes().
 //   2. The words stand on no page that holds items.
 //
 // Thread safety: a value type; the memory is guarded by the protocol.
@@ -60,7 +60,6 @@ struct SpscStorage {
   int owner_process = 0;
   uint64_t capacity_items = 0;
   uint64_t item_bytes = 0;
-  uint64_t lap_bytes = 0;   // Where an offset wraps.
   bool owns_lines = false;  // What kAuto became.
   // Canonical build, trivially copyable items: where a span that wraps is put
   // together, a buffer each side.

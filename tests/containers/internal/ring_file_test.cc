@@ -17,7 +17,6 @@
 #include "doppel/alloc/memfd.h"
 #include "doppel/alloc/page_size.h"
 #include "doppel/containers/internal/mirror.h"
-#include "doppel/containers/internal/ring_end.h"
 #include "doppel/containers/internal/ring_identity.h"
 #include "doppel/containers/ring_layout.h"
 #include "doppel/tests/support/child.h"
@@ -87,14 +86,6 @@ TEST(RingFile, ItemsFollowTheHeader) {
   std::array<std::byte, 1> last = {};
   EXPECT_EQ(*file->memfd.ReadAt(2 * page - 1, last), 1);
   EXPECT_EQ(last[0], std::byte{7});
-
-  const RingEnd end = EndOver(*read, 24);
-  EXPECT_EQ(end.data, read->data());
-  EXPECT_EQ(end.item_bytes, 24);
-  EXPECT_EQ(end.lap_bytes, read->views() == 2 ? page : page / 24 * 24);
-  const absl::StatusOr<Mirror> scratch = MakeScratch(*read);
-  ASSERT_THAT(scratch, IsOk());
-  EXPECT_EQ(scratch->size_bytes() >= page, read->views() == 1);
 }
 
 TEST(RingFile, AnExtentsHeader) {
