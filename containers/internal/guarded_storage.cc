@@ -20,43 +20,16 @@
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/pause.h"
 #include "doppel/containers/internal/ring_file.h"
-#include "doppel/containers/internal/ring_identity.h"
 #include "doppel/containers/internal/ring_wake.h"
 
 namespace doppel::internal {
 namespace {
-
-constexpr Seal kSeals = kRingFileSeals | Seal::kFutureWrite;
-
-// The kernel adds kExec to files that cannot be executed, where it knows of it (6.3).
-absl::Status RequireSeals(const Memfd& memfd) {
-  if (memfd.RequireSeals(kSeals | Seal::kExec).ok()) return absl::OkStatus();
-  return memfd.RequireSeals(kSeals);
-}
-
-absl::Status CheckSize(const Memfd& memfd, const RingIdentity& identity) {
-  const absl::StatusOr<Memfd::Stat> stat = memfd.Query();
-  if (!stat.ok()) return stat.status();
-  const uint64_t bytes = memfd.page_bytes() + identity.capacity_bytes;
-  if (identity.items_offset_bytes == memfd.page_bytes() &&
-      stat->size_bytes == bytes) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "the file holds no ring that fits: it has ", stat->size_bytes,
-      " bytes, and its header and items would have ", bytes));
-}
 
 absl::Status NoHeap() {
   return absl::ResourceExhaustedError("no memory for the ring's handle");
 }
 
 }  // namespace
-
-GuardedSeats::~GuardedSeats() {
-  const int link = link_fd.load(std::memory_order_acquire);
-  if (link >= 0) sys::Close(link);
-}
 
 absl::StatusOr<GuardedStorage> GuardedStorage::Make(
     const RingDemand& demand, uint32_t sides, const GuardedMemory& memory) {
@@ -68,13 +41,10 @@ absl::StatusOr<GuardedStorage> GuardedStorage::Make(
                     .page_size = memory.page_size});
   if (!file.ok()) return file.status();
   absl::StatusOr<Mapping> page =
-      ShowHeader(file->memfd, 0, Protection::kReadWrite);
+      ShowHeader(file->memfd, 0, {.lock = memory.lock});
   if (!page.ok()) return page.status();
   GuardedStorage storage;
   storage.locks_ = memory.lock;
-  if (absl::Status locked = storage.LockIfAsked(*page); !locked.ok()) {
-    return locked;
-  }
   storage.own_file_ = std::move(file->memfd);
   storage.own_page_ = *std::move(page);
   storage.own_ = new (storage.own_page_.data()) RingHeader<>();
@@ -94,11 +64,9 @@ absl::StatusOr<GuardedStorage> GuardedStorage::Make(
 absl::Status GuardedStorage::TakeItems(const Memfd& memfd,
                                        const RingIdentity& identity,
                                        Protection protection) {
-  absl::StatusOr<Mirror> items = ShowItems(memfd, identity, protection);
+  absl::StatusOr<Mirror> items =
+      ShowItems(memfd, identity, {.protection = protection, .lock = locks_});
   if (!items.ok()) return items.status();
-  if (locks_) {
-    if (absl::Status locked = items->Lock(); !locked.ok()) return locked;
-  }
   absl::StatusOr<Mirror> scratch = MakeScratch(*items, /*arena=*/nullptr);
   if (!scratch.ok()) return scratch.status();
   items_ = *std::move(items);
@@ -107,13 +75,9 @@ absl::Status GuardedStorage::TakeItems(const Memfd& memfd,
   return absl::OkStatus();
 }
 
-absl::Status GuardedStorage::LockIfAsked(Mapping& page) const {
-  return locks_ ? page.Lock(0, page.size_bytes()) : absl::OkStatus();
-}
-
 // What this process has mapped for writing stays writable; nobody else's view will be.
 absl::Status GuardedStorage::SealOwnFile() {
-  return own_file_.AddSeals(kSeals);
+  return own_file_.AddSeals(kGuardedRingSeals);
 }
 
 absl::StatusOr<GuardedStorage> GuardedStorage::CreateProducer(
@@ -137,61 +101,44 @@ absl::StatusOr<GuardedStorage> GuardedStorage::AttachConsumer(
       {.min_capacity_items = 0, .item_bytes = item_bytes}, kReaderHere, memory);
   if (!storage.ok()) return storage.status();
   if (absl::Status sealed = storage->SealOwnFile(); !sealed.ok()) return sealed;
-  storage->seats_->link_fd.store(invitation.ReleaseLink().fd,
-                                 std::memory_order_relaxed);
+  storage->seats_->link.Take(invitation.ReleaseLink().fd);
   absl::StatusOr<Memfd> file = AdoptRingFile(invitation.ReleaseRing());
   if (!file.ok()) return file.status();
-  const absl::StatusOr<RingIdentity> identity = storage->ShowPeersPage(
-      *std::move(file), {.item_bytes = item_bytes,
-                         .sides = kWriterHere,
-                         .max_capacity_bytes = max_capacity_bytes});
-  if (!identity.ok()) return identity.status();
-  if (absl::Status begun = storage->BeginReading(*identity); !begun.ok()) {
-    return begun;
-  }
-  if (absl::Status taken = storage->TakeItems(storage->peers_file_, *identity,
-                                              Protection::kRead);
+  absl::StatusOr<GuardedPeer> peer =
+      ShowPeer(*std::move(file),
+               {.item_bytes = item_bytes,
+                .sides = kWriterHere,
+                .max_capacity_bytes = max_capacity_bytes},
+               memory.lock);
+  if (!peer.ok()) return peer.status();
+  storage->peer_ = *std::move(peer);
+  if (absl::Status begun = storage->BeginReading(); !begun.ok()) return begun;
+  if (absl::Status taken = storage->TakeItems(
+          storage->peer_.file, storage->peer_.identity, Protection::kRead);
       !taken.ok()) {
     return taken;
   }
-  storage->seats_->watch =
-      RingWatch<>::Reader(&storage->own_->reader, &storage->peers_->writer,
-                          storage->capacity_items_, storage->Pacing());
-  const int link = storage->seats_->link_fd.load(std::memory_order_relaxed);
-  if (absl::Status sent =
-          sys::SendDescriptors(link, std::array{storage->own_file_.fd()},
-                               /*words=*/{}, sys::Blocking::kNever);
+  storage->seats_->watch = RingWatch<>::Reader(
+      &storage->own_->reader, &storage->peer_.header->writer,
+      storage->capacity_items_, storage->Pacing());
+  if (absl::Status sent = sys::SendDescriptors(
+          storage->seats_->link.fd(), std::array{storage->own_file_.fd()},
+          /*words=*/{}, sys::Blocking::kNever);
       !sent.ok()) {
     return sent;
   }
   return storage;
 }
 
-absl::StatusOr<RingIdentity> GuardedStorage::ShowPeersPage(
-    Memfd file, const IdentityDemand& demand) {
-  // The seals first: what is checked after them cannot change any more.
-  if (absl::Status sealed = RequireSeals(file); !sealed.ok()) return sealed;
-  const absl::StatusOr<RingIdentity> identity = ReadIdentity(file, 0, demand);
-  if (!identity.ok()) return identity.status();
-  if (absl::Status size = CheckSize(file, *identity); !size.ok()) return size;
-  absl::StatusOr<Mapping> page = ShowHeader(file, 0, Protection::kRead);
-  if (!page.ok()) return page.status();
-  if (absl::Status locked = LockIfAsked(*page); !locked.ok()) return locked;
-  peers_file_ = std::move(file);
-  peers_page_ = *std::move(page);
-  peers_ =
-      std::launder(reinterpret_cast<const RingHeader<>*>(peers_page_.data()));
-  return *identity;
-}
-
 // The producer's file has the words of a reader, which it alone stores to: there it says
 // where a consumer begins that comes after another.
-absl::Status GuardedStorage::BeginReading(const RingIdentity& identity) {
+absl::Status GuardedStorage::BeginReading() {
   const uint64_t begin =
-      peers_->reader.position.load(std::memory_order_acquire);
+      peer_.header->reader.position.load(std::memory_order_acquire);
   const uint64_t written =
-      peers_->writer.position.load(std::memory_order_acquire);
-  if (written - begin > identity.capacity_bytes / identity.item_bytes) {
+      peer_.header->writer.position.load(std::memory_order_acquire);
+  if (written - begin >
+      peer_.identity.capacity_bytes / peer_.identity.item_bytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("the file holds no ring: its reader would begin at ",
                      begin, ", its writer stands at ", written));
@@ -208,15 +155,14 @@ uint64_t GuardedStorage::NextReadersBegin() const {
   // What the writer has written over, the one before had handed back.
   const uint64_t least =
       written - began > capacity_items_ ? written - capacity_items_ : began;
-  if (peers_ == nullptr) return least;
+  if (peer_.header == nullptr) return least;
   const uint64_t finished =
-      peers_->reader.finished.load(std::memory_order_acquire);
+      peer_.header->reader.finished.load(std::memory_order_acquire);
   return finished - least <= written - least ? finished : least;
 }
 
 absl::StatusOr<RingInvitation> GuardedStorage::Invite() {
-  const int former = seats_->link_fd.load(std::memory_order_relaxed);
-  if (former >= 0 && !sys::Poll(former, absl::InfinitePast()).hung_up) {
+  if (!seats_->link.HungUp()) {
     return absl::FailedPreconditionError(
         "the ring's consumer lives, or its invitation does: make another ring "
         "for another consumer");
@@ -227,26 +173,21 @@ absl::StatusOr<RingInvitation> GuardedStorage::Invite() {
   }
   absl::StatusOr<Memfd> file = own_file_.Duplicate();
   if (!file.ok()) return file.status();
-  const absl::StatusOr<std::array<int, 2>> link = sys::SocketPair();
-  if (!link.ok()) return link.status();
+  const absl::StatusOr<std::array<RingInvitation::Link, 2>> ends =
+      MakeRingLink();
+  if (!ends.ok()) return ends.status();
   const uint64_t begin = NextReadersBegin();
   own_->reader.position.store(begin, std::memory_order_release);
-  DropLink();
+  seats_->link.Drop();
   answer_ = Memfd();
   seats_->watch.reset();
-  peers_ = nullptr;
-  seats_->link_fd.store((*link)[0], std::memory_order_release);
-  return RingInvitation(file->Release(), {.fd = (*link)[1]},
-                        /*offset_bytes=*/0);
-}
-
-void GuardedStorage::DropLink() {
-  const int link = seats_->link_fd.exchange(-1, std::memory_order_acq_rel);
-  if (link >= 0) sys::Close(link);
+  peer_ = GuardedPeer();
+  seats_->link.Take((*ends)[0].fd);
+  return RingInvitation(file->Release(), (*ends)[1], /*offset_bytes=*/0);
 }
 
 absl::StatusOr<Memfd> GuardedStorage::ReceiveAnswer(absl::Time deadline) {
-  const int link = seats_->link_fd.load(std::memory_order_relaxed);
+  const int link = seats_->link.fd();
   if (link < 0) {
     return absl::FailedPreconditionError("nobody is invited: Invite first");
   }
@@ -269,32 +210,34 @@ absl::StatusOr<Memfd> GuardedStorage::ReceiveAnswer(absl::Time deadline) {
 }
 
 absl::Status GuardedStorage::Accept(absl::Time deadline) {
-  if (peers_ != nullptr) return absl::OkStatus();
+  if (peer_.header != nullptr) return absl::OkStatus();
   if (answer_.fd() < 0) {
     absl::StatusOr<Memfd> answer = ReceiveAnswer(deadline);
     if (!answer.ok()) {
       // A consumer answers once: what came and was lost does not come again.
-      if (!absl::IsDeadlineExceeded(answer.status())) DropLink();
+      if (!absl::IsDeadlineExceeded(answer.status())) seats_->link.Drop();
       return answer.status();
     }
     answer_ = *std::move(answer);
   }
   absl::StatusOr<Memfd> file = answer_.Duplicate();
   if (!file.ok()) return file.status();
-  const absl::StatusOr<RingIdentity> identity = ShowPeersPage(
+  absl::StatusOr<GuardedPeer> peer = ShowPeer(
       *std::move(file),
-      {.item_bytes = item_bytes_, .sides = kReaderHere, .has_items = false});
-  if (!identity.ok()) {
+      {.item_bytes = item_bytes_, .sides = kReaderHere, .has_items = false},
+      locks_);
+  if (!peer.ok()) {
     // A file that is not right stays so; what this process lacks may come.
-    if (absl::IsInvalidArgument(identity.status()) ||
-        absl::IsFailedPrecondition(identity.status())) {
+    if (absl::IsInvalidArgument(peer.status()) ||
+        absl::IsFailedPrecondition(peer.status())) {
       answer_ = Memfd();
-      DropLink();
+      seats_->link.Drop();
     }
-    return identity.status();
+    return peer.status();
   }
+  peer_ = *std::move(peer);
   answer_ = Memfd();
-  seats_->watch = RingWatch<>::Writer(&own_->writer, &peers_->reader,
+  seats_->watch = RingWatch<>::Writer(&own_->writer, &peer_.header->reader,
                                       capacity_items_, Pacing());
   return absl::OkStatus();
 }
@@ -319,17 +262,17 @@ absl::StatusOr<RingEnd> GuardedStorage::End() const {
 }
 
 uint64_t GuardedStorage::Size() const {
-  if (peers_ == nullptr) return 0;
+  if (peer_.header == nullptr) return 0;
   return own_->identity.sides == kWriterHere
-             ? ItemsIn(own_->writer, peers_->reader, capacity_items_)
-             : ItemsIn(peers_->writer, own_->reader, capacity_items_);
+             ? ItemsIn(own_->writer, peer_.header->reader, capacity_items_)
+             : ItemsIn(peer_.header->writer, own_->reader, capacity_items_);
 }
 
 RingStatistics GuardedStorage::Statistics() const {
-  if (peers_ == nullptr) return {};
+  if (peer_.header == nullptr) return {};
   return own_->identity.sides == kWriterHere
-             ? StatisticsOf(own_->writer, peers_->reader)
-             : StatisticsOf(peers_->writer, own_->reader);
+             ? StatisticsOf(own_->writer, peer_.header->reader)
+             : StatisticsOf(peer_.header->writer, own_->reader);
 }
 
 bool GuardedStorage::PeerGone() const {

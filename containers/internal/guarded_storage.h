@@ -28,7 +28,6 @@
 #ifndef DOPPEL_CONTAINERS_INTERNAL_GUARDED_STORAGE_H_
 #define DOPPEL_CONTAINERS_INTERNAL_GUARDED_STORAGE_H_
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -39,10 +38,11 @@
 #include "doppel/alloc/mapping.h"
 #include "doppel/alloc/memfd.h"
 #include "doppel/alloc/page_size.h"
+#include "doppel/containers/internal/guarded_peer.h"
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/ring_demand.h"
 #include "doppel/containers/internal/ring_end.h"
-#include "doppel/containers/internal/ring_identity.h"
+#include "doppel/containers/internal/ring_link.h"
 #include "doppel/containers/internal/ring_pacing.h"
 #include "doppel/containers/ring_invitation.h"
 #include "doppel/containers/ring_layout.h"
@@ -54,14 +54,13 @@ namespace doppel::internal {
 // What this process's handle points to, on the heap.
 struct GuardedSeats {
   GuardedSeats() = default;
-  ~GuardedSeats();  // Closes the link.
   GuardedSeats(const GuardedSeats&) = delete;
   GuardedSeats& operator=(const GuardedSeats&) = delete;
 
-  std::atomic<int> link_fd{-1};
+  RingLink link;
   std::optional<RingWatch<>> watch;  // None: no consumer yet.
   RingSeat theirs;  // Never taken here: the other process has it.
-  RingSeat mine{.other = &theirs, .link_fd = &link_fd};
+  RingSeat mine{.other = &theirs, .link_fd = link.word()};
 };
 
 // What a process makes of its own file, and of what it maps.
@@ -113,30 +112,23 @@ class GuardedStorage {
   static absl::StatusOr<GuardedStorage> Make(const RingDemand& demand,
                                              uint32_t sides,
                                              const GuardedMemory& memory);
-  absl::Status LockIfAsked(Mapping& page) const;
   absl::Status SealOwnFile();
   // Takes the items of a file that is the process's own or was checked.
   absl::Status TakeItems(const Memfd& memfd, const RingIdentity& identity,
                          Protection protection);
-  // Takes, checks and maps the header page of the other's file.
-  absl::StatusOr<RingIdentity> ShowPeersPage(Memfd file,
-                                             const IdentityDemand& demand);
   // Producer: the file that the consumer sends.
   absl::StatusOr<Memfd> ReceiveAnswer(absl::Time deadline);
-  void DropLink();
   // Producer: where the next consumer begins.
   uint64_t NextReadersBegin() const;
   // Consumer: begins there.
-  absl::Status BeginReading(const RingIdentity& identity);
+  absl::Status BeginReading();
   RingPacing Pacing() const;
 
   bool locks_ = false;  // Whatever it maps.
   Memfd own_file_;
   Mapping own_page_;
   RingHeader<>* own_ = nullptr;
-  Memfd peers_file_;
-  Mapping peers_page_;
-  const RingHeader<>* peers_ = nullptr;  // Null: no consumer yet.
+  GuardedPeer peer_;
   Memfd answer_;  // Producer: what came, and could not be mapped yet.
   Mirror items_;
   Mirror scratch_;  // Canonical build, as in SpscStorage.

@@ -79,11 +79,14 @@ absl::StatusOr<Memfd> AdoptRingFile(int fd) {
 }
 
 absl::StatusOr<Mapping> ShowHeader(const Memfd& memfd, uint64_t offset_bytes,
-                                   Protection protection) {
+                                   const RingView& view) {
   const uint64_t page_bytes = memfd.page_bytes();
   return ShowPage(page_bytes, [&](Mapping& page) {
-    return page.Show(memfd, offset_bytes, page_bytes, 0,
-                     {.protection = protection, .populate = true});
+    absl::Status shown =
+        page.Show(memfd, offset_bytes, page_bytes, 0,
+                  {.protection = view.protection, .populate = true});
+    if (!shown.ok() || !view.lock) return shown;
+    return page.Lock(0, page_bytes);
   });
 }
 
@@ -95,9 +98,13 @@ absl::StatusOr<Mapping> ShowHeader(const Extent& extent) {
 
 absl::StatusOr<Mirror> ShowItems(const Memfd& memfd,
                                  const RingIdentity& identity,
-                                 Protection protection) {
-  return Mirror::OfFile(memfd, identity.items_offset_bytes,
-                        identity.capacity_bytes, Mirror::kMaxViews, protection);
+                                 const RingView& view) {
+  absl::StatusOr<Mirror> items = Mirror::OfFile(
+      memfd, identity.items_offset_bytes, identity.capacity_bytes,
+      Mirror::kMaxViews, view.protection);
+  if (!items.ok() || !view.lock) return items;
+  if (absl::Status locked = items->Lock(); !locked.ok()) return locked;
+  return items;
 }
 
 }  // namespace doppel::internal

@@ -23,9 +23,8 @@
 // Example:
 //   absl::StatusOr<RingFile> file = MakeRingFile(
 //       {.name = "doppel-ring", .item_bytes = 8, .sides = kWriterHere, .min_bytes = 100});
-//   absl::StatusOr<Mapping> page = ShowHeader(file->memfd, 0, Protection::kReadWrite);
-//   absl::StatusOr<Mirror> items =
-//       ShowItems(file->memfd, file->identity, Protection::kReadWrite);
+//   absl::StatusOr<Mapping> page = ShowHeader(file->memfd, 0, {});
+//   absl::StatusOr<Mirror> items = ShowItems(file->memfd, file->identity, {});
 
 #ifndef DOPPEL_CONTAINERS_INTERNAL_RING_FILE_H_
 #define DOPPEL_CONTAINERS_INTERNAL_RING_FILE_H_
@@ -66,16 +65,22 @@ absl::StatusOr<RingFile> MakeRingFile(const RingFileDemand& demand);
 // The file of a descriptor that came from elsewhere, which is closed if it is none.
 absl::StatusOr<Memfd> AdoptRingFile(int fd);
 
+// How to show a part of the file.
+struct RingView {
+  Protection protection = Protection::kReadWrite;
+  bool lock = false;  // Into memory.
+};
+
 // Shows the page of the header that stands at `offset_bytes`, or is the extent. No
 // access to it faults later.
 absl::StatusOr<Mapping> ShowHeader(const Memfd& memfd, uint64_t offset_bytes,
-                                   Protection protection);
+                                   const RingView& view);
 absl::StatusOr<Mapping> ShowHeader(const Extent& extent);
 
 // Shows the items. REQUIRES: they lie within the file (ring_identity.h).
 absl::StatusOr<Mirror> ShowItems(const Memfd& memfd,
                                  const RingIdentity& identity,
-                                 Protection protection);
+                                 const RingView& view);
 
 }  // namespace doppel::internal
 

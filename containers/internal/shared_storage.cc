@@ -22,6 +22,7 @@
 #include "doppel/containers/internal/ring_demand.h"
 #include "doppel/containers/internal/ring_file.h"
 #include "doppel/containers/internal/ring_identity.h"
+#include "doppel/containers/internal/ring_link.h"
 #include "doppel/containers/internal/ring_wake.h"
 
 namespace doppel::internal {
@@ -40,30 +41,7 @@ absl::StatusOr<Memfd> Reopen(const Memfd& memfd) {
   return AdoptRingFile(*fd);
 }
 
-// The two ends of a link.
-struct Ends {
-  std::array<int, 2> fds;
-  uint64_t id = 0;
-};
-
-absl::StatusOr<Ends> MakeEnds() {
-  const absl::StatusOr<std::array<int, 2>> fds = sys::SocketPair();
-  if (!fds.ok()) return fds.status();
-  // As long as a socket lives no other has its number.
-  const absl::StatusOr<struct stat> stat = sys::Fstat((*fds)[0]);
-  if (!stat.ok()) {
-    for (const int fd : *fds) sys::Close(fd);
-    return stat.status();
-  }
-  return Ends{.fds = *fds, .id = stat->st_ino};
-}
-
 }  // namespace
-
-SharedSeats::~SharedSeats() {
-  const int link = link_fd.load(std::memory_order_acquire);
-  if (link >= 0) sys::Close(link);
-}
 
 SharedStorage::~SharedStorage() {
   // Not made, moved from, or of a file that goes on by itself.
@@ -109,12 +87,12 @@ absl::StatusOr<SharedStorage> SharedStorage::Attach(
   if (!identity.ok()) return identity.status();
   storage.identity_ = *identity;
   absl::StatusOr<Mirror> items =
-      ShowItems(storage.memfd_, *identity, Protection::kReadWrite);
+      ShowItems(storage.memfd_, *identity, {.lock = options.lock});
   if (!items.ok()) return items.status();
   storage.items_ = *std::move(items);
   if (absl::Status open = storage.Open(options); !open.ok()) return open;
   const RingInvitation::Link link = invitation.ReleaseLink();
-  storage.seats_->link_fd.store(link.fd, std::memory_order_release);
+  storage.seats_->link.Take(link.fd);
   storage.link_id_ = link.id;
   return storage;
 }
@@ -132,7 +110,7 @@ absl::Status SharedStorage::MakeFile(uint64_t min_bytes) {
     return sealed;
   }
   absl::StatusOr<Mirror> items =
-      ShowItems(file->memfd, file->identity, Protection::kReadWrite);
+      ShowItems(file->memfd, file->identity, /*view=*/{});
   if (!items.ok()) return items.status();
   memfd_ = std::move(file->memfd);
   identity_ = file->identity;
@@ -163,7 +141,7 @@ absl::Status SharedStorage::Open(const RingAttachOptions& options) {
   absl::StatusOr<Mapping> page =
       header_extent_
           ? ShowHeader(header_extent_)
-          : ShowHeader(memfd_, offset_bytes_, Protection::kReadWrite);
+          : ShowHeader(memfd_, offset_bytes_, {.lock = options.lock});
   if (!page.ok()) return page.status();
   header_page_ = *std::move(page);
   // An extent that is handed out again is not empty; a ring that is attached to is.
@@ -184,13 +162,6 @@ absl::Status SharedStorage::Open(const RingAttachOptions& options) {
   owner_process_ = sys::ProcessId();
   capacity_items_ = identity_.capacity_bytes / identity_.item_bytes;
   owns_lines_ = OwnsLines(options.line_ownership, identity_.capacity_bytes);
-  if (options.lock) {
-    if (absl::Status locked = items_.Lock(); !locked.ok()) return locked;
-    if (absl::Status locked = header_page_.Lock(0, header_page_.size_bytes());
-        !locked.ok()) {
-      return locked;
-    }
-  }
   seats_.reset(new (std::nothrow) SharedSeats(
       header_, capacity_items_, RingPacing(identity_.item_bytes, PauseNs())));
   if (seats_ == nullptr) {
@@ -258,10 +229,7 @@ absl::StatusOr<bool> SharedStorage::IsHeldElsewhere() const {
 absl::Status SharedStorage::CheckAlone() const {
   const absl::StatusOr<bool> held = IsHeldElsewhere();
   if (!held.ok()) return held.status();
-  const int link = seats_->link_fd.load(std::memory_order_relaxed);
-  const bool hung_up =
-      link < 0 || sys::Poll(link, absl::InfinitePast()).hung_up;
-  if (!*held && hung_up) return absl::OkStatus();
+  if (!*held && seats_->link.HungUp()) return absl::OkStatus();
   return absl::FailedPreconditionError(
       "another process has the ring, or an invitation to it: that one has to "
       "end, or to destroy its ring, first (for two others there is "
@@ -279,24 +247,20 @@ absl::StatusOr<RingInvitation> SharedStorage::Invite() {
   if (absl::Status alone = CheckAlone(); !alone.ok()) return alone;
   absl::StatusOr<Memfd> memfd = memfd_.Duplicate();
   if (!memfd.ok()) return memfd.status();
-  const absl::StatusOr<Ends> ends = MakeEnds();
+  const absl::StatusOr<std::array<RingInvitation::Link, 2>> ends =
+      MakeRingLink();
   if (!ends.ok()) return ends.status();
-  // A handle may be about to signal the former link: its number stays a link's.
-  const int former = seats_->link_fd.load(std::memory_order_relaxed);
-  if (former < 0) {
-    seats_->link_fd.store(ends->fds[0], std::memory_order_release);
-  } else if (absl::Status replaced = sys::Replace(former, ends->fds[0]);
-             !replaced.ok()) {
-    for (const int fd : ends->fds) sys::Close(fd);
+  const auto& [mine, theirs] = *ends;
+  RingInvitation invitation(memfd->Release(), theirs, offset_bytes_);
+  if (absl::Status replaced = seats_->link.Replace(mine.fd); !replaced.ok()) {
     return replaced;
   }
-  link_id_ = ends->id;
+  link_id_ = mine.id;
   // Whatever side another process takes, it leaves what is said of it.
   for (const SharedSide side : {SharedSide::kWriter, SharedSide::kReader}) {
     Words(side).link.store(link_id_, std::memory_order_seq_cst);
   }
-  return RingInvitation(memfd->Release(), {.fd = ends->fds[1], .id = ends->id},
-                        offset_bytes_);
+  return invitation;
 }
 
 absl::StatusOr<std::array<RingInvitation, 2>> SharedStorage::InvitePair() {
@@ -305,13 +269,12 @@ absl::StatusOr<std::array<RingInvitation, 2>> SharedStorage::InvitePair() {
   if (!first.ok()) return first.status();
   absl::StatusOr<Memfd> second = memfd_.Duplicate();
   if (!second.ok()) return second.status();
-  const absl::StatusOr<Ends> ends = MakeEnds();
+  const absl::StatusOr<std::array<RingInvitation::Link, 2>> ends =
+      MakeRingLink();
   if (!ends.ok()) return ends.status();
   return std::array{
-      RingInvitation(first->Release(), {.fd = ends->fds[0], .id = ends->id},
-                     offset_bytes_),
-      RingInvitation(second->Release(), {.fd = ends->fds[1], .id = ends->id},
-                     offset_bytes_)};
+      RingInvitation(first->Release(), (*ends)[0], offset_bytes_),
+      RingInvitation(second->Release(), (*ends)[1], offset_bytes_)};
 }
 
 bool SharedStorage::PeerGone() const {

@@ -26,7 +26,6 @@
 #define DOPPEL_CONTAINERS_INTERNAL_SHARED_STORAGE_H_
 
 #include <array>
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -39,6 +38,7 @@
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/ring_demand.h"
 #include "doppel/containers/internal/ring_end.h"
+#include "doppel/containers/internal/ring_link.h"
 #include "doppel/containers/internal/ring_pacing.h"
 #include "doppel/containers/ring_invitation.h"
 #include "doppel/containers/ring_layout.h"
@@ -56,18 +56,20 @@ struct SharedSeats {
       : writer_watch(RingWatch<>::Writer(&header->writer, &header->reader,
                                          capacity_items, pacing)),
         reader_watch(RingWatch<>::Reader(&header->reader, &header->writer,
-                                         capacity_items, pacing)) {}
-  ~SharedSeats();  // Closes the link.
+                                         capacity_items, pacing)) {
+    writer_seat.link_fd = link.word();
+    reader_seat.link_fd = link.word();
+  }
   SharedSeats(const SharedSeats&) = delete;
   SharedSeats& operator=(const SharedSeats&) = delete;
 
   alignas(kRingLineBytes) RingWatch<> writer_watch;
   alignas(kRingLineBytes) RingWatch<> reader_watch;
-  alignas(kRingLineBytes) RingSeat writer_seat{
-      .watch = &writer_watch, .other = &reader_seat, .link_fd = &link_fd};
-  alignas(kRingLineBytes) RingSeat reader_seat{
-      .watch = &reader_watch, .other = &writer_seat, .link_fd = &link_fd};
-  std::atomic<int> link_fd{-1};  // Both seats'; last, where a line has room.
+  alignas(kRingLineBytes) RingSeat writer_seat{.watch = &writer_watch,
+                                               .other = &reader_seat};
+  alignas(kRingLineBytes) RingSeat reader_seat{.watch = &reader_watch,
+                                               .other = &writer_seat};
+  RingLink link;  // Both seats'; last, where a line has room.
 };
 
 class SharedStorage {

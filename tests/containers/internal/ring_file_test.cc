@@ -47,8 +47,7 @@ TEST(RingFile, IsWhatTheOtherSideAsksFor) {
               StatusIs(absl::StatusCode::kInvalidArgument))
       << "it is not in the file yet";
 
-  absl::StatusOr<Mapping> header =
-      ShowHeader(file->memfd, 0, Protection::kReadWrite);
+  absl::StatusOr<Mapping> header = ShowHeader(file->memfd, 0, {});
   ASSERT_THAT(header, IsOk());
   (new (header->data()) RingHeader<>())->identity = file->identity;
   ASSERT_THAT(file->memfd.AddSeals(kRingFileSeals), IsOk());
@@ -74,10 +73,9 @@ TEST(RingFile, ItemsFollowTheHeader) {
   absl::StatusOr<RingFile> file = MakeRingFile(
       {.name = "ring", .item_bytes = 24, .sides = kWriterHere, .min_bytes = 1});
   ASSERT_THAT(file, IsOk());
-  absl::StatusOr<Mirror> written =
-      ShowItems(file->memfd, file->identity, Protection::kReadWrite);
+  absl::StatusOr<Mirror> written = ShowItems(file->memfd, file->identity, {});
   absl::StatusOr<Mirror> read =
-      ShowItems(file->memfd, file->identity, Protection::kRead);
+      ShowItems(file->memfd, file->identity, {.protection = Protection::kRead});
   ASSERT_THAT(written, IsOk());
   ASSERT_THAT(read, IsOk());
   written->data()[page - 1] = std::byte{7};
