@@ -48,6 +48,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "doppel/containers/internal/lanes_poll.h"
+#include "doppel/containers/internal/wait_pace.h"
 #include "doppel/containers/ring_wait.h"
 
 namespace doppel {
@@ -98,10 +99,12 @@ class Lanes {
     const absl::Time spin_end =
         std::min(options.deadline, absl::Now() + options.spin);
     for (;;) {
-      const absl::Time round_end = std::min(spin_end, absl::Now() + kSpinRound);
+      const absl::Time round_end =
+          std::min(spin_end, absl::Now() + internal::kSpinRound);
       do {
         if (HasSomething()) return RingWait::kReady;
       } while (absl::Now() < round_end);
+      // To arm them tells which have ended.
       events_.clear();
       for (Lane& lane : lanes_) {
         const RingWait armed = lane.reader.arm();
@@ -138,9 +141,6 @@ class Lanes {
   }
 
  private:
-  // How long to spin before it is looked whether lanes have ended: to arm them tells.
-  static constexpr absl::Duration kSpinRound = absl::Milliseconds(1);
-
   struct Lane {
     Reader reader;
     size_t number;

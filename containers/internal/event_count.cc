@@ -15,14 +15,12 @@
 #include "absl/time/time.h"
 #include "doppel/alloc/internal/sys.h"
 #include "doppel/containers/internal/pause.h"
+#include "doppel/containers/internal/wait_pace.h"
 
 namespace doppel::internal {
 namespace {
 
 constexpr sys::FutexScope kScope = sys::FutexScope::kProcess;
-
-// How often to look before the clock is.
-constexpr int kLooksPerClock = 32;
 
 }  // namespace
 

@@ -14,7 +14,7 @@
 //      that ended by itself leaves one announcement behind: the next Notify takes it
 //      back, without a system call.
 //   2. The fence of who waits is membarrier(2). Where it is denied, a sleep ends after
-//      kBlindSleep and the thread looks again: a wake may come late by as much, and is
+//      kBlindSleep (internal/wait_pace.h) and the thread looks again: a wake may come late by as much, and is
 //      never lost. An event is not made there.
 //   3. All who wait are woken, and look again: what a look finds is the caller's matter.
 //      So an event may tell before all that was asked for has come about.
@@ -45,9 +45,6 @@
 #include "doppel/containers/ring_wait.h"
 
 namespace doppel::internal {
-
-// How long who cannot make the heavy fence sleeps at a time.
-inline constexpr absl::Duration kBlindSleep = absl::Milliseconds(1);
 
 // The event of one that waits.
 struct EventSeat {

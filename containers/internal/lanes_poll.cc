@@ -8,11 +8,11 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "doppel/alloc/internal/sys.h"
+#include "doppel/containers/internal/wait_pace.h"
 
 namespace doppel::internal {
 
 void PollAny(std::span<const int> events, absl::Time deadline) {
-  constexpr absl::Duration kBlindSleep = absl::Milliseconds(1);
   if (sys::PollAny(events, deadline).ok()) return;
   absl::SleepFor(std::min(kBlindSleep, deadline - absl::Now()));
 }

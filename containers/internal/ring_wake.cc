@@ -15,16 +15,14 @@
 #include "doppel/alloc/internal/sys.h"
 #include "doppel/containers/internal/event_count.h"
 #include "doppel/containers/internal/pause.h"
+#include "doppel/containers/internal/wait_pace.h"
+#include "doppel/containers/ring_layout.h"
 #include "doppel/containers/ring_protocol.h"
 
 namespace doppel::internal {
 namespace {
 
 using Next = RingCursor<>::Next;
-
-// How long to spin before the clock and the link are looked at.
-constexpr int kLooksPerClock = 32;
-constexpr absl::Duration kSpinRound = absl::Milliseconds(1);
 
 // The link to the other process, or -1.
 int LinkOf(const RingSeat& seat) {
