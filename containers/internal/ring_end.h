@@ -29,7 +29,9 @@
 #include "absl/base/macros.h"
 #include "absl/numeric/int128.h"
 #include "doppel/containers/internal/mirror.h"
+#include "doppel/containers/internal/ring_pacing.h"
 #include "doppel/containers/internal/ring_place.h"
+#include "doppel/containers/ring_layout.h"
 #include "doppel/containers/ring_protocol.h"
 
 namespace doppel::internal {
@@ -54,6 +56,25 @@ struct RingSeat {
   std::atomic<int> event_fd{-1};
 
   ~RingSeat();  // Closes the event.
+};
+
+// Both seats of a ring either side of which this process may have.
+struct RingSeats {
+  RingSeats(RingSide<>* writer, RingSide<>* reader, uint64_t capacity_items,
+            const RingPacing& pacing)
+      : writer_watch(
+            RingWatch<>::Writer(writer, reader, capacity_items, pacing)),
+        reader_watch(
+            RingWatch<>::Reader(reader, writer, capacity_items, pacing)) {}
+  RingSeats(const RingSeats&) = delete;
+  RingSeats& operator=(const RingSeats&) = delete;
+
+  alignas(kRingLineBytes) RingWatch<> writer_watch;
+  alignas(kRingLineBytes) RingWatch<> reader_watch;
+  alignas(kRingLineBytes) RingSeat writer_seat{.watch = &writer_watch,
+                                               .other = &reader_seat};
+  alignas(kRingLineBytes) RingSeat reader_seat{.watch = &reader_watch,
+                                               .other = &writer_seat};
 };
 
 struct RingEnd {

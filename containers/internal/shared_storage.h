@@ -43,33 +43,21 @@
 #include "doppel/containers/ring_invitation.h"
 #include "doppel/containers/ring_layout.h"
 #include "doppel/containers/ring_options.h"
-#include "doppel/containers/ring_protocol.h"
 
 namespace doppel::internal {
 
 enum class SharedSide : uint8_t { kWriter, kReader };
 
 // What this process's handles point to.
-struct SharedSeats {
+struct SharedSeats : RingSeats {
   SharedSeats(RingHeader<>* header, uint64_t capacity_items,
               const RingPacing& pacing)
-      : writer_watch(RingWatch<>::Writer(&header->writer, &header->reader,
-                                         capacity_items, pacing)),
-        reader_watch(RingWatch<>::Reader(&header->reader, &header->writer,
-                                         capacity_items, pacing)) {
+      : RingSeats(&header->writer, &header->reader, capacity_items, pacing) {
     writer_seat.link_fd = link.word();
     reader_seat.link_fd = link.word();
   }
-  SharedSeats(const SharedSeats&) = delete;
-  SharedSeats& operator=(const SharedSeats&) = delete;
 
-  alignas(kRingLineBytes) RingWatch<> writer_watch;
-  alignas(kRingLineBytes) RingWatch<> reader_watch;
-  alignas(kRingLineBytes) RingSeat writer_seat{.watch = &writer_watch,
-                                               .other = &reader_seat};
-  alignas(kRingLineBytes) RingSeat reader_seat{.watch = &reader_watch,
-                                               .other = &writer_seat};
-  RingLink link;  // Both seats'; last, where a line has room.
+  RingLink link;
 };
 
 class SharedStorage {

@@ -2,7 +2,6 @@
 
 #include "doppel/containers/internal/spsc_storage.h"
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <new>
@@ -22,12 +21,12 @@
 namespace doppel::internal {
 
 RingEnd SpscStorage::WriterEnd() const {
-  return EndOver(mirror, item_bytes, shared->writer_seat, writer_scratch,
+  return EndOver(mirror, item_bytes, shared->seats.writer_seat, writer_scratch,
                  owns_lines);
 }
 
 RingEnd SpscStorage::ReaderEnd() const {
-  return EndOver(mirror, item_bytes, shared->reader_seat, reader_scratch,
+  return EndOver(mirror, item_bytes, shared->seats.reader_seat, reader_scratch,
                  owns_lines);
 }
 

@@ -30,28 +30,17 @@
 #include "doppel/containers/internal/ring_pacing.h"
 #include "doppel/containers/ring_layout.h"
 #include "doppel/containers/ring_options.h"
-#include "doppel/containers/ring_protocol.h"
 
 namespace doppel::internal {
 
 // What both threads' handles point to.
 struct SpscShared {
   SpscShared(uint64_t capacity_items, const RingPacing& pacing)
-      : writer_watch(
-            RingWatch<>::Writer(&writer, &reader, capacity_items, pacing)),
-        reader_watch(
-            RingWatch<>::Reader(&reader, &writer, capacity_items, pacing)) {}
-  SpscShared(const SpscShared&) = delete;
-  SpscShared& operator=(const SpscShared&) = delete;
+      : seats(&writer, &reader, capacity_items, pacing) {}
 
   RingSide<> writer;
   RingSide<> reader;
-  alignas(kRingLineBytes) RingWatch<> writer_watch;
-  alignas(kRingLineBytes) RingWatch<> reader_watch;
-  alignas(kRingLineBytes) RingSeat writer_seat{.watch = &writer_watch,
-                                               .other = &reader_seat};
-  alignas(kRingLineBytes) RingSeat reader_seat{.watch = &reader_watch,
-                                               .other = &writer_seat};
+  RingSeats seats;
 };
 
 struct SpscStorage {
