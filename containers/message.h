@@ -70,7 +70,6 @@
 #include "absl/base/macros.h"
 #include "absl/base/optimization.h"
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "doppel/containers/internal/message_reservation.h"
 #include "doppel/containers/ring_reader.h"
 #include "doppel/containers/ring_wait.h"

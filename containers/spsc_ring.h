@@ -51,7 +51,6 @@
 #ifndef DOPPEL_CONTAINERS_SPSC_RING_H_
 #define DOPPEL_CONTAINERS_SPSC_RING_H_
 
-#include <atomic>
 #include <cstddef>
 #include <type_traits>
 #include <utility>

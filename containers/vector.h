@@ -54,9 +54,7 @@
 
 #include <algorithm>
 #include <compare>
-#include <concepts>
 #include <cstddef>
-#include <cstdint>
 #include <initializer_list>
 #include <iterator>
 #include <type_traits>

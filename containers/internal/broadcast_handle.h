@@ -34,6 +34,7 @@
 #include "doppel/containers/internal/broadcast_protocol.h"
 #include "doppel/containers/internal/broadcast_storage.h"
 #include "doppel/containers/internal/broadcast_wait.h"
+#include "doppel/containers/internal/event_count.h"
 #include "doppel/containers/internal/ring_end.h"
 #include "doppel/containers/internal/ring_handle.h"
 #include "doppel/containers/internal/ring_place.h"

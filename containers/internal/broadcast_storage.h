@@ -30,7 +30,6 @@
 #define DOPPEL_CONTAINERS_INTERNAL_BROADCAST_STORAGE_H_
 
 #include <atomic>
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -38,7 +37,6 @@
 #include <utility>
 
 #include "absl/base/attributes.h"
-#include "absl/base/optimization.h"
 #include "absl/status/statusor.h"
 #include "doppel/alloc/arena.h"
 #include "doppel/containers/internal/broadcast_protocol.h"

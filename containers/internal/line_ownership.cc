@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <memory>
 #include <new>
 #include <span>
@@ -17,11 +16,13 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "doppel/alloc/internal/sys.h"
 #include "doppel/containers/internal/pause.h"
+#include "doppel/containers/internal/prefetch.h"
 #include "doppel/containers/internal/ring_end.h"
 #include "doppel/containers/ring_layout.h"
 #include "doppel/containers/ring_protocol.h"

@@ -32,6 +32,7 @@
 #include <cstdint>
 
 #include "absl/base/attributes.h"
+#include "absl/base/optimization.h"
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/prefetch.h"
 
