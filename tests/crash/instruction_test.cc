@@ -10,16 +10,13 @@
 #include <functional>
 #include <optional>
 #include <span>
-#include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "doppel/alloc/mapping.h"
-#include "doppel/containers/ring_invitation.h"
-#include "doppel/containers/ring_layout.h"
 #include "doppel/containers/shared_ring.h"
 #include "doppel/tests/crash/numbered_item.h"
+#include "doppel/tests/crash/shared_world.h"
 #include "doppel/tests/crash/single_step.h"
 #include "gtest/gtest.h"
 
@@ -29,43 +26,16 @@ namespace {
 using ::doppel::testing::ExpectItem;
 using ::doppel::testing::Item;
 using ::doppel::testing::KillAtEachInstruction;
+using ::doppel::testing::Link;
 using ::doppel::testing::Numbered;
+using ::doppel::testing::SharedWorld;
 
 using Ring = SharedRing<Item>;
 
-// A ring that each child attaches to, and what of it the test knows.
-class World {
+class World : public SharedWorld<Item> {
  public:
   explicit World(LineOwnership ownership)
-      : ownership_(ownership),
-        ring_(*Ring::Create(1, {.line_ownership = ownership})),
-        page_(*Mapping::Reserve(kPageBytes)) {
-    EXPECT_TRUE(
-        page_.Show(ring_.memfd(), ring_.offset_bytes(), kPageBytes, 0).ok());
-  }
-
-  Ring& ring() { return ring_; }
-
-  // The words, as any of the two could store to its own.
-  RingHeader<>& words() {
-    return *reinterpret_cast<RingHeader<>*>(page_.data());
-  }
-
-  // In a child: another mapping of the ring, of its own.
-  Ring Attach() {
-    return *Ring::Attach(
-        *RingInvitation::WithoutLink(ring_.memfd().fd(), ring_.offset_bytes()),
-        {.line_ownership = ownership_});
-  }
-
-  uint64_t pushed() const { return ring_.statistics().pushed; }
-
- private:
-  static constexpr uint64_t kPageBytes = 4096;
-
-  LineOwnership ownership_;
-  Ring ring_;
-  Mapping page_;
+      : SharedWorld<Item>(Link::kNone, ownership) {}
 };
 
 // --- The writer is killed. ---
@@ -81,7 +51,7 @@ void PushNumbers(RingWriter<Item>& writer, uint64_t from, uint64_t to) {
 void CheckReader(World& world, RingReader<Item>& reader, uint64_t& read) {
   const uint64_t pushed = world.pushed();
   {
-    Ring next = world.Attach();
+    Ring next = world.Succeed();
     absl::StatusOr<RingWriter<Item>> writer = next.writer();
     ASSERT_TRUE(writer.ok()) << writer.status();
     ASSERT_EQ(world.pushed(), pushed);
@@ -210,7 +180,7 @@ TEST_P(AtEachInstruction, OfAWriterThatWakes) {
       [&](int n) {
         SCOPED_TRACE(n);
         {
-          Ring heir = world.Attach();
+          Ring heir = world.Succeed();
           absl::StatusOr<RingWriter<Item>> its = heir.writer();
           ASSERT_TRUE(its.ok()) << its.status();
           const std::atomic<uint32_t>& signal = world.words().writer.signal;
@@ -277,7 +247,7 @@ void CheckWriter(World& world, RingWriter<Item>& writer, uint64_t& written,
                  uint64_t& read) {
   constexpr uint64_t kMostOfAnOperation = 4;
   {
-    Ring next = world.Attach();
+    Ring next = world.Succeed();
     absl::StatusOr<RingReader<Item>> reader = next.reader();
     ASSERT_TRUE(reader.ok()) << reader.status();
     std::optional<Item> item = reader->try_pop();
@@ -341,8 +311,7 @@ TEST_P(AtEachInstruction, OfAReaderThatWakes) {
         ring.emplace(world.Attach());
         reader.emplace(*ring->reader());
         // As if the writer slept until one slot more is free.
-        world.words().writer.wish.store(
-            2 * (world.ring().statistics().popped + 1) + 1);
+        world.words().writer.wish.store(2 * (world.popped() + 1) + 1);
       },
       [&] {
         Item item;
@@ -351,7 +320,7 @@ TEST_P(AtEachInstruction, OfAReaderThatWakes) {
       [&](int n) {
         SCOPED_TRACE(n);
         {
-          Ring heir = world.Attach();
+          Ring heir = world.Succeed();
           absl::StatusOr<RingReader<Item>> its = heir.reader();
           ASSERT_TRUE(its.ok()) << its.status();
           const std::atomic<uint32_t>& signal = world.words().reader.signal;

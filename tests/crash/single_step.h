@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Kills a process at each of its instructions.
+// Kills a process at each of its instructions, or at each of its system calls.
 //
 //   child:   prepare │ SIGSTOP │ operation ............ │ SIGSTOP │
 //   parent:            ├─ n steps (ptrace(2)) ─┤ SIGKILL
 //
+// Two processes that have to meet first do so between two stops:
+//
+//   child:   prepare │ SIGSTOP │        go_on │ SIGSTOP │ operation ...
+//   parent:            meet ────────────▶       ├─ n steps ...
+//
 // Invariants:
-//   1. The n-th child is killed after its n-th instruction within the operation; the
-//      last one has finished it.
-//   2. A system call counts as one instruction: it is done, or not begun.
+//   1. The n-th child is killed after its n-th step within the operation; the last one
+//      has finished it.
+//   2. A system call counts as one instruction: it is done, or not begun. So does a
+//      reading of the clock. Where system calls are the steps, each has two: before it,
+//      and after it.
 //
 // Thread safety: none; the parent's other threads must be quiet at a fork.
 // Errors: what the system refuses is a test failure.
@@ -25,9 +32,24 @@
 
 namespace doppel::testing {
 
-// For n = 1, 2, ...: a child calls prepare(), then operate() for n instructions, and is
-// killed; then the parent calls check(n). Ends after a child that finished operate(), or
-// at the first failure. Returns the number of instructions.
+// One that is killed, and what this process does about it.
+struct Killed {
+  std::function<void()> prepare;  // The child.
+  // This process, once the child has prepared, and then the child: if they have to
+  // meet before the operation.
+  std::function<void()> meet = nullptr;
+  std::function<void()> go_on = nullptr;
+  std::function<void()> operate;   // The child, until it is killed.
+  std::function<void(int)> check;  // This process, after that.
+};
+
+enum class StepBy { kInstruction, kSystemCall };
+
+// For n = 1, 1 + stride, ...: a child prepares, makes n steps of the operation, and is
+// killed; then check(n). Ends after a child that finished the operation, or at the first
+// failure. Returns the number of steps.
+int KillAtEach(StepBy by, const Killed& killed, int stride = 1);
+
 int KillAtEachInstruction(const std::function<void()>& prepare,
                           const std::function<void()>& operate,
                           const std::function<void(int)>& check);
