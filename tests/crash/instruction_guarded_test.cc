@@ -292,6 +292,11 @@ TEST(AtEachInstructionOfAGuardedRing, OfAConsumer) {
          if (reader.peek(4).size() >= 4) reader.consume(4);
        },
        4},
+      {"finish",
+       [](auto& reader) {
+         if (reader.peek(2).size() >= 2) reader.finish(2);
+       },
+       2},
       {"finish and wait",
        [](auto& reader) {
          if (reader.peek(2).size() >= 2) reader.finish(2);
