@@ -12,10 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "doppel/alloc/arena.h"
-#include "doppel/containers/guarded_ring.h"
 #include "doppel/containers/ring_invitation.h"
 #include "doppel/containers/shared_ring.h"
 #include "doppel/tests/support/fault_plan.h"
@@ -29,8 +26,6 @@ using ::doppel::testing::FailEachCall;
 using ::doppel::testing::IsOk;
 
 using Ring = SharedRing<uint64_t>;
-using Producer = GuardedProducer<uint64_t>;
-using Consumer = GuardedConsumer<uint64_t>;
 
 const RingOptions kOff = {.arena = nullptr,
                           .line_ownership = LineOwnership::kOff};
@@ -131,77 +126,6 @@ TEST(SharedRingCampaign, TakeASide) {
                 [](Shared& state) { return state.ring->reader().status(); },
                 Failed, CheckShared),
             5);
-}
-
-struct Guarded {
-  std::optional<Producer> producer;
-  std::optional<Consumer> consumer;
-  std::optional<RingInvitation> invitation;
-};
-
-// The descriptors of an invitation, which is not used up.
-RingInvitation CopyOf(RingInvitation& invitation) {
-  const int ring = invitation.ReleaseRing();
-  const RingInvitation::Link link = invitation.ReleaseLink();
-  invitation = RingInvitation(ring, link, 0);
-  return RingInvitation(dup(ring), {.fd = dup(link.fd), .id = link.id}, 0);
-}
-
-TEST(GuardedRingCampaign, Create) {
-  EXPECT_GT(FailEachCall([] { return Guarded(); },
-                         [](Guarded& state) {
-                           absl::StatusOr<Producer> made =
-                               Producer::Create(1000);
-                           if (made.ok()) state.producer = *std::move(made);
-                           return made.status();
-                         },
-                         Failed,
-                         [](Guarded& state, const absl::Status& outcome) {
-                           EXPECT_EQ(state.producer.has_value(), outcome.ok());
-                         }),
-            50);
-}
-
-TEST(GuardedRingCampaign, Attach) {
-  EXPECT_GT(FailEachCall(
-                [] {
-                  Guarded state;
-                  state.producer = *Producer::Create(1);
-                  state.invitation = *state.producer->Invite();
-                  return state;
-                },
-                [](Guarded& state) {
-                  absl::StatusOr<Consumer> consumer =
-                      Consumer::Attach(CopyOf(*state.invitation));
-                  if (consumer.ok()) state.consumer = *std::move(consumer);
-                  return consumer.status();
-                },
-                Failed,
-                [](Guarded& state, const absl::Status&) {
-                  if (state.consumer.has_value()) return;
-                  EXPECT_THAT(Consumer::Attach(CopyOf(*state.invitation)),
-                              IsOk());
-                }),
-            50);
-}
-
-TEST(GuardedRingCampaign, Accept) {
-  EXPECT_GT(
-      FailEachCall(
-          [] {
-            Guarded state;
-            state.producer = *Producer::Create(1);
-            state.consumer = *Consumer::Attach(*state.producer->Invite());
-            return state;
-          },
-          [](Guarded& state) {
-            return state.producer->Accept(absl::Now() + absl::Seconds(10));
-          },
-          Failed,
-          [](Guarded& state, const absl::Status& outcome) {
-            EXPECT_EQ(state.producer->writer().ok(), outcome.ok());
-          }),
-      20);
 }
 
 }  // namespace
