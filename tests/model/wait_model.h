@@ -51,6 +51,8 @@ struct WaitPlan {
   bool closes = false;   // Each side ends when it is done.
   bool reopens = false;  // Each is closed at first, and opened by its thread.
   bool events = false;   // Every second wait is for an event, not on a futex.
+  // Sleeps of each side that its deadline ends: it gives up, and asks again.
+  uint64_t gives_up = 0;
 };
 
 template <WaitPlan kPlan>
@@ -64,6 +66,7 @@ struct WaitModel : Model<WaitModel<kPlan>, 2> {
     ModelFutex<2> futex;  // On words->signal: the other side sleeps there.
     ModelEvent<2> event;  // This side sleeps there.
     uint64_t waits = 0;
+    uint64_t given_up = 0;
     uint64_t done = 0;
   };
 
@@ -144,6 +147,11 @@ struct WaitModel : Model<WaitModel<kPlan>, 2> {
                              signal, [] { HeavyFence(); });
       RL_ASSERT(!cursor.lied());
       if (next != Next::kSleep) return next == Next::kGoOn;
+      if (mine.given_up < kPlan.gives_up) {
+        ++mine.given_up;
+        cursor.EndWait();
+        continue;
+      }
       if (by_event) {
         mine.event.Wait();
       } else {

@@ -53,6 +53,19 @@ std::span<const NamedModel> WaitModels() {
       Named<
           WaitModel<{.writes = 1, .reads = 9, .closes = true, .events = true}>>(
           "EventsAndClose", 4, 6),
+      Named<WaitModel<{.writes = 1, .reads = 1, .gives_up = 1}>>(
+          "ReaderGivesUp", 7, kAnyNumber),
+      Named<WaitModel<{.read_batch = 2, .gives_up = 1}>>("ReaderGivesUpForTwo",
+                                                         5, kAnyNumber),
+      Named<WaitModel<{
+          .capacity = 1, .filled = 1, .writes = 1, .reads = 1, .gives_up = 1}>>(
+          "WriterGivesUp", kAnyNumber, kAnyNumber),
+      Named<WaitModel<{.capacity = 1, .gives_up = 1}>>("BothGiveUp", 3, 4),
+      Named<WaitModel<{.writes = 2,
+                       .reads = 2,
+                       .closes = true,
+                       .events = true,
+                       .gives_up = 2}>>("EventsGivenUpAndClose", 3, 4),
   };
   return kModels;
 }
