@@ -442,7 +442,7 @@ TEST(GuardedRingMessagesRegression, AHeaderThatLiesPoisonsTheReader) {
   }
 }
 
-// A double fetch (XSA-155): the length changes after it was looked at.
+// A double fetch (XSA-155, bhyve SA-24:17): the length changes after it was looked at.
 TEST(GuardedRingMessagesRegression, ALengthThatChangesIsLoadedOnce) {
   HostileProducer peer;
   MessageReader reader(*peer.consumer->reader());

@@ -334,7 +334,8 @@ TEST(GuardedRingRegression, AnHonestFileMadeByHandIsTaken) {
 }
 
 // A peer that truncates is a SIGBUS (Hyprland #7518, libqb #465), one that writes after
-// the check a double fetch (XSA-155): both are excluded by the seals, or refused.
+// the check a double fetch (XSA-155, bhyve SA-24:17): both are excluded by the seals, or
+// refused.
 TEST(GuardedRingRegression, OtherSealsAreRefused) {
   { Pair first; }
   const LeakCheck before;
@@ -416,6 +417,8 @@ TEST(GuardedRingRegression, AProducerThatLiesPoisonsTheReader) {
   }
 }
 
+// A consumer position that was rewritten gave reservations that overlap (BPF ring buffer,
+// CVE-2024-41009).
 TEST(GuardedRingRegression, AConsumerThatLiesPoisonsTheWriter) {
   for (const uint64_t lie :
        {uint64_t{1}, uint64_t{1} << 63, UINT64_MAX - kPage}) {

@@ -395,7 +395,7 @@ TEST(RingProtocolRegression, APositionThatGoesBackIsNotBelieved) {
   EXPECT_EQ(reader.known(), 0);
 }
 
-// A shared word that is loaded twice may change in between (XSA-155).
+// A shared word that is loaded twice may change in between (XSA-155, bhyve SA-24:17).
 TEST(RingProtocolRegression, OneLoadADecision) {
   Sides<> sides(8);
   auto writer = sides.WriterCursor();

@@ -101,6 +101,7 @@ TEST(SharedRing, RefusesWhatNoRingCanBe) {
               StatusIs(absl::StatusCode::kResourceExhausted));
 }
 
+// A peer that truncates is a SIGBUS (Hyprland #7518, libqb #465).
 TEST(SharedRing, ItsFileCannotChangeItsSize) {
   Ring ring = MakeRing();
   const Seal wanted = Seal::kShrink | Seal::kGrow | Seal::kSeal;

@@ -471,8 +471,8 @@ TEST(MpscProtocolRegression, RewrittenPositionsGrantNoMoreThanTheRing) {
   }
 }
 
-// A shared word that is loaded twice may change in between (XSA-155): a header is
-// loaded once, and what it said is what is passed.
+// A shared word that is loaded twice may change in between (XSA-155, bhyve SA-24:17):
+// a header is loaded once, and what it said is what is passed.
 TEST(MpscProtocolRegression, OneLoadAHeader) {
   Scene scene(64);
   auto producer = MakeProducer(scene);
