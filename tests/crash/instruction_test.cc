@@ -2,7 +2,9 @@
 //
 // One side of a shared ring is killed at every instruction of every operation. Each
 // time: what was published is there once and whole, the survivor goes on without a wait
-// that hangs, and a new peer goes on where the dead one stopped.
+// that hangs, and a new peer goes on where the dead one stopped. (A peer that was killed
+// while it published took others down: iceoryx #2193, #2260, #2304. A queue stayed locked
+// for ever: Boost.Interprocess #163.)
 
 #include <atomic>
 #include <cstddef>

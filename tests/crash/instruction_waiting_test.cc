@@ -15,6 +15,7 @@
 #include "doppel/tests/crash/numbered_item.h"
 #include "doppel/tests/crash/shared_world.h"
 #include "doppel/tests/crash/single_step.h"
+#include "doppel/tests/support/campaign.h"
 #include "doppel/tests/support/waiting.h"
 #include "gtest/gtest.h"
 
@@ -24,13 +25,19 @@ namespace {
 using ::doppel::testing::ExpectItem;
 using ::doppel::testing::IsReadable;
 using ::doppel::testing::Item;
-using ::doppel::testing::KillAtEachInstruction;
+using ::doppel::testing::KillAtEach;
+using ::doppel::testing::Killed;
 using ::doppel::testing::Link;
 using ::doppel::testing::Numbered;
+using ::doppel::testing::Scaled;
 using ::doppel::testing::SharedWorld;
+using ::doppel::testing::StepBy;
 
 using World = SharedWorld<Item>;
 using Ring = World::Ring;
+
+// At each instruction in the long form; a wake and an event take some hundreds.
+int Stride() { return static_cast<int>(Scaled(2, 1)); }
 
 // None is waited for in vain: a process that ended has hung up.
 constexpr absl::Duration kLong = absl::Seconds(60);
@@ -113,33 +120,37 @@ TEST(AtEachInstructionOfWaiting, OfAWriter) {
     uint64_t next = 0;
     std::optional<Ring> ring;
     std::optional<RingWriter<Item>> writer;
-    const int instructions = KillAtEachInstruction(
-        [&] {
-          ring.emplace(world.Attach());
-          writer.emplace(*ring->writer());
-          next = world.pushed();
-        },
-        [&] { operation.operate(*writer, next); },
-        [&](int n) {
-          SCOPED_TRACE(n);
-          world.ChildIsDead();
-          ASSERT_TRUE(IsReadable(*event, kLong));
-          const uint64_t handed_over = world.pushed() - read;
-          EXPECT_TRUE(handed_over == 0 || handed_over == operation.hands_over)
-              << handed_over;
-          if (handed_over > 0) {
-            EXPECT_EQ(reader->arm(1), RingWait::kReady);
-          }
-          PopAll(*reader, read);
-          EXPECT_EQ(read, world.pushed());
-          EXPECT_TRUE(IsEnd(reader->arm(1)));
-          EXPECT_TRUE(IsEnd(reader->wait(1, testing::Until(kLong))));
-          ReaderAndSuccessor(world, *reader, *event, read);
-          world.Invite();
-          ASSERT_EQ(reader->arm(1), RingWait::kArmed);
-        });
+    const Killed killed = {
+        .prepare =
+            [&] {
+              ring.emplace(world.Attach());
+              writer.emplace(*ring->writer());
+              next = world.pushed();
+            },
+        .operate = [&] { operation.operate(*writer, next); },
+        .check =
+            [&](int n) {
+              SCOPED_TRACE(n);
+              world.ChildIsDead();
+              ASSERT_TRUE(IsReadable(*event, kLong));
+              const uint64_t handed_over = world.pushed() - read;
+              EXPECT_TRUE(handed_over == 0 ||
+                          handed_over == operation.hands_over)
+                  << handed_over;
+              if (handed_over > 0) {
+                EXPECT_EQ(reader->arm(1), RingWait::kReady);
+              }
+              PopAll(*reader, read);
+              EXPECT_EQ(read, world.pushed());
+              EXPECT_TRUE(IsEnd(reader->arm(1)));
+              EXPECT_TRUE(IsEnd(reader->wait(1, testing::Until(kLong))));
+              ReaderAndSuccessor(world, *reader, *event, read);
+              world.Invite();
+              ASSERT_EQ(reader->arm(1), RingWait::kArmed);
+            }};
+    const int instructions = KillAtEach(StepBy::kInstruction, killed, Stride());
     EXPECT_GT(instructions, 50);
-    EXPECT_GE(read, static_cast<uint64_t>(instructions));
+    EXPECT_GE(read, static_cast<uint64_t>(instructions / Stride()));
   }
 }
 
@@ -229,23 +240,26 @@ TEST(AtEachInstructionOfWaiting, OfAReader) {
     fill();
     std::optional<Ring> ring;
     std::optional<RingReader<Item>> reader;
-    const int instructions = KillAtEachInstruction(
-        [&] {
-          ring.emplace(world.Attach());
-          reader.emplace(*ring->reader());
-        },
-        [&] { operation.operate(*reader); },
-        [&](int n) {
-          SCOPED_TRACE(n);
-          world.ChildIsDead();
-          ASSERT_TRUE(IsReadable(*event, kLong));
-          EXPECT_TRUE(IsEnd(writer->arm(capacity)));
-          EXPECT_TRUE(IsEnd(writer->wait(capacity, testing::Until(kLong))));
-          WriterAndSuccessor(world, *writer, *event, written, written - kItems,
-                             operation.finishes);
-          world.Invite();
-          fill();
-        });
+    const Killed killed = {
+        .prepare =
+            [&] {
+              ring.emplace(world.Attach());
+              reader.emplace(*ring->reader());
+            },
+        .operate = [&] { operation.operate(*reader); },
+        .check =
+            [&](int n) {
+              SCOPED_TRACE(n);
+              world.ChildIsDead();
+              ASSERT_TRUE(IsReadable(*event, kLong));
+              EXPECT_TRUE(IsEnd(writer->arm(capacity)));
+              EXPECT_TRUE(IsEnd(writer->wait(capacity, testing::Until(kLong))));
+              WriterAndSuccessor(world, *writer, *event, written,
+                                 written - kItems, operation.finishes);
+              world.Invite();
+              fill();
+            }};
+    const int instructions = KillAtEach(StepBy::kInstruction, killed, Stride());
     EXPECT_GT(instructions, 50);
   }
 }
