@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "doppel/containers/message.h"
+#include "doppel/containers/ring_options.h"
 #include "doppel/tests/crash/numbered_message.h"
 #include "doppel/tests/crash/shared_world.h"
 #include "doppel/tests/crash/single_step.h"
@@ -187,7 +188,8 @@ const ReaderOperation kReaderOperations[] = {
 TEST(AtEachInstructionOfMessages, OfAReader) {
   for (const ReaderOperation& operation : kReaderOperations) {
     SCOPED_TRACE(operation.name);
-    World world(Link::kNone);
+    // It writes to the bytes of what it has finished.
+    World world(Link::kNone, LineOwnership::kOn);
     absl::StatusOr<RingWriter<>> items = world.ring().writer();
     ASSERT_TRUE(items.ok());
     MessageWriter writer(*std::move(items));
