@@ -9,6 +9,7 @@
 #include <functional>
 #include <optional>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "doppel/containers/shared_ring.h"
@@ -105,6 +106,12 @@ void ReaderAndSuccessor(World& world, RingReader<Item>& reader, int event,
   PopAll(reader, read);
   ASSERT_TRUE(IsReadable(*its_event, kLong));
   ASSERT_EQ(writer->arm(writer->capacity()), RingWait::kReady);
+  ASSERT_EQ(reader.arm(1), RingWait::kArmed);
+  writer->close();
+  ASSERT_TRUE(IsReadable(event, kLong));
+  ASSERT_EQ(reader.arm(1), RingWait::kClosed);
+  writer = absl::CancelledError();
+  ASSERT_TRUE(ring.writer().ok()) << "opens its side again";
 }
 
 TEST(AtEachInstructionOfWaiting, OfAWriter) {
@@ -217,6 +224,12 @@ void WriterAndSuccessor(World& world, RingWriter<Item>& writer, int event,
   ++written;
   ASSERT_TRUE(IsReadable(*its_event, kLong));
   ASSERT_EQ(reader->arm(1), RingWait::kReady);
+  ASSERT_EQ(writer.arm(writer.capacity()), RingWait::kArmed);
+  reader->close();
+  ASSERT_TRUE(IsReadable(event, kLong));
+  ASSERT_EQ(writer.arm(writer.capacity()), RingWait::kClosed);
+  reader = absl::CancelledError();
+  ASSERT_TRUE(ring.reader().ok()) << "opens its side again";
 }
 
 TEST(AtEachInstructionOfWaiting, OfAReader) {

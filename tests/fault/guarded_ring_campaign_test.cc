@@ -182,6 +182,45 @@ TEST_P(GuardedRingCampaign, AcceptGoesOn) {
   EXPECT_GT(gone_on, 3);
 }
 
+// Each lock of those that `operate` asks for is an error if it fails, and says so.
+template <class Prepare, class Operate>
+void FailEachLock(int locks, Prepare prepare, Operate operate) {
+  for (int nth = 1; nth <= locks; ++nth) {
+    auto state = prepare();
+    const FaultPlan plan({.call = Call::kMlock, .nth = nth, .error = ENOMEM});
+    EXPECT_THAT(operate(state), StatusIs(absl::StatusCode::kResourceExhausted,
+                                         HasSubstr("mlock2")))
+        << nth;
+    EXPECT_TRUE(plan.fired()) << nth;
+  }
+}
+
+TEST(GuardedRingLimits, NoLockIsTakenForGranted) {
+  const auto attached = [] {
+    Guarded state;
+    state.producer = *Producer::Create(1, {.lock = true});
+    state.invitation = *state.producer->Invite();
+    return state;
+  };
+  // Their own words, the items; of a consumer, the other's words too.
+  FailEachLock(
+      2, [] { return 0; },
+      [](int) { return Producer::Create(1, {.lock = true}).status(); });
+  FailEachLock(3, attached, [](Guarded& state) {
+    return Consumer::Attach(CopyOf(*state.invitation), {.lock = true}).status();
+  });
+  FailEachLock(
+      1,
+      [&] {
+        Guarded state = attached();
+        state.consumer = *Consumer::Attach(CopyOf(*state.invitation));
+        return state;
+      },
+      [](Guarded& state) {
+        return state.producer->Accept(absl::Now() + absl::Milliseconds(20));
+      });
+}
+
 // Without the privilege, of a limit that admits less than is mapped. `operate` makes
 // the ring or a side of it, with lock or without.
 template <class Operate>
