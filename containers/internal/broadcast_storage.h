@@ -114,9 +114,9 @@ struct BroadcastStorage {
   uint64_t capacity_items = 0;
   RingEnd end;  // The writer's; a reader's has a seat and a scratch of its own.
   int owner_process = 0;
+  uint32_t max_readers = 0;
   std::unique_ptr<RingSide<>[]> sides;
   std::unique_ptr<BroadcastSeat[]> seats;
-  uint32_t max_readers = 0;
 
   RingSide<> writer;
   OverwriteWords<> overwrite_words;
