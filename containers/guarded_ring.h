@@ -196,7 +196,8 @@ class GuardedConsumer : public internal::GuardedSide<T> {
   // Does not wait for the producer.
   // Fails with InvalidArgument for a file that holds no ring, one of items of another
   // size or one that is too large, FailedPrecondition for seals that are not exactly
-  // right, and with what the file and the mapping report.
+  // right, Unavailable if the producer's process has ended, and with what the file and
+  // the mapping report.
   static absl::StatusOr<GuardedConsumer> Attach(RingInvitation invitation,
                                                 const Options& options = {}) {
     absl::StatusOr<internal::GuardedStorage> storage =

@@ -124,7 +124,9 @@ absl::StatusOr<GuardedStorage> GuardedStorage::AttachConsumer(
           storage->seats_->link.fd(), std::array{storage->own_file_.fd()},
           /*words=*/{}, sys::Blocking::kNever);
       !sent.ok()) {
-    return sent;
+    if (!storage->seats_->link.HungUp()) return sent;
+    return absl::UnavailableError(
+        "the producer's process ended before this one attached");
   }
   return storage;
 }

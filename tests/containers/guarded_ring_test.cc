@@ -221,6 +221,16 @@ TEST(GuardedRing, EachStepHasItsTime) {
                        HasSubstr("Invite first")));
 }
 
+TEST(GuardedRing, AConsumerLearnsThatTheProducerIsGone) {
+  auto producer = Producer::Create(1);
+  ASSERT_THAT(producer, IsOk());
+  absl::StatusOr<RingInvitation> invitation = producer->Invite();
+  ASSERT_THAT(invitation, IsOk());
+  producer = absl::CancelledError();
+  EXPECT_THAT(Consumer::Attach(*std::move(invitation)),
+              StatusIs(absl::StatusCode::kUnavailable));
+}
+
 // Each consumer begins behind what the one before had finished, whether it had handed it
 // back or not; what it had only seen is read again.
 TEST(GuardedRing, ConsumersComeOneAfterAnother) {
