@@ -46,6 +46,11 @@ inline std::vector<std::byte> Payload(size_t bytes, uint64_t number) {
   return payload;
 }
 
+// Of lengths from 0 on, so that frames lie across the wrap in every way.
+inline std::vector<std::byte> NumberedPayload(uint64_t number) {
+  return Payload(number * 37 % 501, number);
+}
+
 // What is shown next, copied; nothing if there is none.
 inline std::optional<std::vector<std::byte>> Next(MessageReader& reader) {
   const auto shown = reader.next();

@@ -17,6 +17,7 @@
 #include "doppel/alloc/page_size.h"
 #include "doppel/containers/mpsc_ring.h"
 #include "doppel/containers/spsc_ring.h"
+#include "doppel/tests/containers/mpsc_ring_support.h"
 #include "doppel/tests/support/child.h"
 #include "doppel/tests/support/fault_plan.h"
 #include "doppel/tests/support/hugetlb.h"
@@ -33,6 +34,7 @@ using ::doppel::testing::Faults;
 using ::doppel::testing::FreeHugetlbPages;
 using ::doppel::testing::IsOk;
 using ::doppel::testing::LeakCheck;
+using ::doppel::testing::MakeMpscRing;
 using ::doppel::testing::RunInChild;
 
 constexpr uint64_t kHugeBytes = uint64_t{2} << 20;
@@ -43,22 +45,14 @@ std::shared_ptr<Arena> MakeArena(const Arena::Options& options = {}) {
   return *std::move(arena);
 }
 
-MpscRing MakeRing(uint64_t min_capacity_bytes,
-                  const std::shared_ptr<Arena>& arena) {
-  absl::StatusOr<MpscRing> ring =
-      MpscRing::Create(min_capacity_bytes, {.arena = arena});
-  EXPECT_THAT(ring, IsOk());
-  return *std::move(ring);
-}
-
 TEST(MpscRingMemory, GivesEverythingBack) {
   const std::shared_ptr<Arena> arena = MakeArena();
   const LeakCheck before;
   {
-    MpscRing ring = MakeRing(100'000, arena);
+    MpscRing ring = MakeMpscRing(100'000, {.arena = arena});
     MpscRing moved = std::move(ring);
     ASSERT_EQ(moved.producer().push({}), RingRoom::kRoom);
-    moved = MakeRing(1, arena);
+    moved = MakeMpscRing(1, {.arena = arena});
     EXPECT_FALSE(before.Unchanged());
   }
   EXPECT_TRUE(before.Unchanged());
@@ -70,7 +64,7 @@ TEST(MpscRingMemory, GivesEverythingBack) {
 
 TEST(MpscRingMemory, KeepsItsArenaAlive) {
   std::shared_ptr<Arena> arena = MakeArena();
-  MpscRing ring = MakeRing(1, arena);
+  MpscRing ring = MakeMpscRing(1, {.arena = arena});
   arena.reset();
   ASSERT_EQ(ring.producer().push({}), RingRoom::kRoom);
   EXPECT_EQ(ring.consumer().pop({}), 0);
@@ -88,7 +82,7 @@ TEST(MpscRingMemory, WhatPagesHeldBeforeIsNoMessage) {
     while (writer.try_push(header)) {
     }
   }
-  MpscRing ring = MakeRing(1, arena);
+  MpscRing ring = MakeMpscRing(1, {.arena = arena});
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   for (uint64_t i = 0; i < 2 * ring.capacity_bytes(); i += 8) {
@@ -99,7 +93,7 @@ TEST(MpscRingMemory, WhatPagesHeldBeforeIsNoMessage) {
 }
 
 TEST(MpscRingMemory, OperationsMakeNoSystemCall) {
-  MpscRing ring = MakeRing(1, MakeArena());
+  MpscRing ring = MakeMpscRing(1, {.arena = MakeArena()});
   const std::vector<std::byte> message(100);
   std::vector<std::byte> buffer(100);
   const CallCounter counter;
@@ -125,7 +119,7 @@ TEST(MpscRingMemory, NoOperationFaults) {
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
   GTEST_SKIP() << "sanitizers fault in their shadow";
 #endif
-  MpscRing ring = MakeRing(1 << 20, MakeArena());
+  MpscRing ring = MakeMpscRing(1 << 20, {.arena = MakeArena()});
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   std::vector<std::byte> message(100'000, std::byte{1});
@@ -144,7 +138,7 @@ TEST(MpscRingMemory, NoOperationFaults) {
 }
 
 TEST(MpscRingMemory, BothEndsFault) {
-  MpscRing ring = MakeRing(1, MakeArena());
+  MpscRing ring = MakeMpscRing(1, {.arena = MakeArena()});
   auto producer = ring.producer();
   const MessageReservation space = producer.reserve(8);
   ASSERT_TRUE(space);
@@ -160,7 +154,8 @@ TEST(MpscRingMemory, StandsOnHugetlbPages) {
   if (FreeHugetlbPages(kHugeBytes) < 1) {
     GTEST_SKIP() << testing::kNoHugetlbPool;
   }
-  MpscRing ring = MakeRing(1, MakeArena({.page_size = PageSize::Huge2MiB()}));
+  MpscRing ring = MakeMpscRing(
+      1, {.arena = MakeArena({.page_size = PageSize::Huge2MiB()})});
   EXPECT_EQ(ring.capacity_bytes(), kHugeBytes);
   auto producer = ring.producer();
   auto consumer = ring.consumer();
@@ -177,7 +172,7 @@ TEST(MpscRingMemory, StandsOnHugetlbPages) {
 // A forked child has the frames in common with its parent: what its copies of handles
 // hold is the parent's to commit.
 TEST(MpscRingMemory, AForkedChildLeavesMessagesAlone) {
-  std::optional<MpscRing> ring(MakeRing(1, MakeArena()));
+  std::optional<MpscRing> ring(MakeMpscRing(1, {.arena = MakeArena()}));
   std::optional<MpscRing::Producer> producer(ring->producer());
   const MessageReservation space = producer->reserve(8);
   ASSERT_TRUE(space);

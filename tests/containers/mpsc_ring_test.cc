@@ -7,73 +7,41 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "doppel/alloc/page_size.h"
-#include "doppel/tests/support/status_matchers.h"
-#include "gmock/gmock.h"
+#include "doppel/tests/containers/mpsc_ring_support.h"
 #include "gtest/gtest.h"
 
 namespace doppel {
 namespace {
 
-using ::doppel::testing::IsOk;
-using ::doppel::testing::StatusIs;
-using ::testing::HasSubstr;
+using ::doppel::testing::Bytes;
+using ::doppel::testing::MakeMpscRing;
+using ::doppel::testing::Next;
+using ::doppel::testing::Skip;
+using ::doppel::testing::Text;
 
 constexpr bool kCanonical = internal::Mirror::kMaxViews == 1;
 constexpr uint64_t kMax = std::numeric_limits<uint64_t>::max();
 
-MpscRing MakeRing(uint64_t min_capacity_bytes = 1) {
-  absl::StatusOr<MpscRing> ring = MpscRing::Create(min_capacity_bytes);
-  EXPECT_THAT(ring, IsOk());
-  return *std::move(ring);
-}
-
-std::span<const std::byte> Bytes(std::string_view text) {
-  return std::as_bytes(std::span(text));
-}
-
-std::string Text(std::span<const std::byte> bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-// The next message, or "none".
-std::string Next(MpscRing::Consumer& consumer) {
-  const auto message = consumer.next();
-  return message ? Text(*message) : "none";
-}
-
-// Moves an empty ring's position forward by a multiple of 8 bytes.
-void Skip(MpscRing& ring, uint64_t bytes) {
-  auto producer = ring.producer();
-  auto consumer = ring.consumer();
-  for (uint64_t i = 0; i < bytes; i += 8) {
-    ASSERT_EQ(producer.push({}), RingRoom::kRoom);
-    ASSERT_EQ(Next(consumer), "");
-    consumer.release();
-  }
-}
-
 TEST(MpscRing, CapacityRoundsUpToPages) {
-  const MpscRing ring = MakeRing(1);
+  const MpscRing ring = MakeMpscRing(1);
   EXPECT_EQ(ring.capacity_bytes(), BasePageBytes());
   EXPECT_EQ(ring.memory_bytes(), BasePageBytes());
   EXPECT_EQ(ring.max_message_bytes(),
             BasePageBytes() / (kCanonical ? 2 : 1) - 8);
-  EXPECT_EQ(MakeRing(2 * BasePageBytes() + 1).capacity_bytes(),
+  EXPECT_EQ(MakeMpscRing(2 * BasePageBytes() + 1).capacity_bytes(),
             3 * BasePageBytes());
 }
 
 TEST(MpscRing, StartsEmpty) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   EXPECT_TRUE(ring.empty());
   EXPECT_EQ(ring.size_bytes(), 0);
   auto consumer = ring.consumer();
@@ -84,7 +52,7 @@ TEST(MpscRing, StartsEmpty) {
 }
 
 TEST(MpscRing, MessagesComeOutInTheOrderOfTheirClaims) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto first = ring.producer();
   auto second = ring.producer();
   auto consumer = ring.consumer();
@@ -103,7 +71,7 @@ TEST(MpscRing, MessagesComeOutInTheOrderOfTheirClaims) {
 }
 
 TEST(MpscRing, EmptyMessagesAreMessages) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   ASSERT_EQ(producer.push({}), RingRoom::kRoom);
@@ -124,7 +92,7 @@ TEST(MpscRing, EmptyMessagesAreMessages) {
 }
 
 TEST(MpscRing, CommitOfLessHandsOverLess) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   for (uint64_t lap = 0; lap < ring.capacity_bytes() / 4; ++lap) {
@@ -142,7 +110,7 @@ TEST(MpscRing, CommitOfLessHandsOverLess) {
 }
 
 TEST(MpscRing, AbortedReservationsArePassed) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   ASSERT_EQ(producer.push(Bytes("a")), RingRoom::kRoom);
@@ -161,7 +129,7 @@ TEST(MpscRing, AbortedReservationsArePassed) {
 
 // There is no message to release, and the space must come back all the same.
 TEST(MpscRing, ARingFullOfAbortedReservationsEmpties) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   for (int lap = 0; lap < 3; ++lap) {
@@ -181,7 +149,7 @@ TEST(MpscRing, ARingFullOfAbortedReservationsEmpties) {
 }
 
 TEST(MpscRing, SeveralAreShownBeforeTheyAreReleased) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   ASSERT_EQ(producer.push(Bytes("one")), RingRoom::kRoom);
@@ -201,7 +169,7 @@ TEST(MpscRing, SeveralAreShownBeforeTheyAreReleased) {
 
 // Shown again after a lap would be shown twice.
 TEST(MpscRing, AFullRingIsShownOnce) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   const uint64_t messages = ring.capacity_bytes() / 16;
@@ -219,7 +187,7 @@ TEST(MpscRing, AFullRingIsShownOnce) {
 }
 
 TEST(MpscRing, WhatIsReleasedHasRoomAtOnce) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   while (producer.push(Bytes("12345678")) == RingRoom::kRoom) {
@@ -235,7 +203,7 @@ TEST(MpscRing, WhatIsReleasedHasRoomAtOnce) {
 // Invariants 4 and 5: at every place an empty ring takes the longest message, whole
 // and aligned.
 TEST(MpscRing, EveryPlaceTakesTheLongestMessage) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   const uint64_t longest = ring.max_message_bytes();
   for (uint64_t place = 0; place < ring.capacity_bytes(); place += 8) {
     auto producer = ring.producer();
@@ -261,7 +229,7 @@ TEST(MpscRing, EveryPlaceTakesTheLongestMessage) {
 }
 
 TEST(MpscRing, PopCopiesAndKeepsWhatDoesNotFit) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   ASSERT_EQ(producer.push(Bytes("12345")), RingRoom::kRoom);
@@ -280,7 +248,7 @@ TEST(MpscRing, PopCopiesAndKeepsWhatDoesNotFit) {
 
 // Invariant 3.
 TEST(MpscRing, ASlowProducerHoldsUpTheConsumerOnly) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto slow = ring.producer();
   auto quick = ring.producer();
   auto consumer = ring.consumer();
@@ -302,7 +270,7 @@ TEST(MpscRing, ASlowProducerHoldsUpTheConsumerOnly) {
 
 // Invariant 6.
 TEST(MpscRing, AnExceptionAbortsWhatWasReserved) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto other = ring.producer();
   auto consumer = ring.consumer();
   try {
@@ -318,8 +286,8 @@ TEST(MpscRing, AnExceptionAbortsWhatWasReserved) {
 }
 
 TEST(MpscRing, AReservationMovesWithItsHandle) {
-  MpscRing ring = MakeRing();
-  MpscRing other_ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
+  MpscRing other_ring = MakeMpscRing();
   auto consumer = ring.consumer();
   {
     auto producer = ring.producer();
@@ -342,7 +310,7 @@ TEST(MpscRing, AReservationMovesWithItsHandle) {
 }
 
 TEST(MpscRing, MovesWithItsHandles) {
-  MpscRing first = MakeRing();
+  MpscRing first = MakeMpscRing();
   std::optional<MpscRing> second;  // Outlives the handles.
   auto producer = first.producer();
   ASSERT_EQ(producer.push(Bytes("1")), RingRoom::kRoom);
@@ -355,12 +323,12 @@ TEST(MpscRing, MovesWithItsHandles) {
   consumer = std::move(moved);
   consumer.release();
   EXPECT_TRUE(second->empty());
-  first = MakeRing();
+  first = MakeMpscRing();
   EXPECT_TRUE(first.empty());
 }
 
 TEST(MpscRing, WhatWasNotReleasedIsShownToTheNextConsumer) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   Skip(ring, ring.capacity_bytes() - 24);
   auto producer = ring.producer();
   for (const std::string_view text : {"a", "b", "c"}) {
@@ -382,7 +350,7 @@ TEST(MpscRing, WhatWasNotReleasedIsShownToTheNextConsumer) {
 }
 
 TEST(MpscRing, StatisticsCountMessagesRefusalsAndTheMost) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   EXPECT_EQ(ring.statistics().messages, 0);
@@ -413,7 +381,7 @@ TEST(MpscRing, StatisticsCountMessagesRefusalsAndTheMost) {
 // Stale bytes of a lap are never taken for headers of the next: payloads look like
 // headers, and frames of the next lap begin in their midst.
 TEST(MpscRing, StaleBytesAreNoHeaders) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   const uint64_t lie = internal::MpscHeader::Message(8, 16).word();
@@ -441,158 +409,6 @@ TEST(MpscRing, StaleBytesAreNoHeaders) {
     consumer.release();
     ASSERT_EQ(consumer.next(), std::nullopt);
     ASSERT_TRUE(ring.empty());
-  }
-}
-
-#if defined(NDEBUG)
-TEST(MpscRing, MisuseIsRefused) {
-  GTEST_SKIP() << "the checks are part of hardened and debug builds";
-}
-#else
-TEST(MpscRing, ASecondConsumerIsRefused) {
-  MpscRing ring = MakeRing();
-  auto consumer = ring.consumer();
-  EXPECT_DEATH((void)ring.consumer(), "one consumer at a time");
-}
-
-TEST(MpscRing, MisuseOfReservationsIsRefused) {
-  MpscRing ring = MakeRing();
-  auto producer = ring.producer();
-  EXPECT_DEATH(producer.commit(0), "commit without reserve");
-  producer.abort();  // Of nothing.
-  ASSERT_TRUE(producer.reserve(8));
-  EXPECT_DEATH((void)producer.reserve(8), "before reserve");
-  EXPECT_DEATH(producer.commit(9), "more than was reserved");
-  EXPECT_DEATH(producer.commit(kMax), "more than was reserved");
-}
-
-TEST(MpscRing, HandlesThatOutliveTheirRingAreRefused) {
-  EXPECT_DEATH(
-      {
-        std::optional<MpscRing> ring(MakeRing());
-        auto producer = ring->producer();
-        ring.reset();
-      },
-      "Producer outlives");
-  EXPECT_DEATH(
-      {
-        MpscRing ring = MakeRing();
-        auto consumer = ring.consumer();
-        ring = MakeRing();
-      },
-      "Consumer outlives");
-}
-#endif
-
-// Bugs that others had.
-
-// A reservation larger than the ring was granted (BPF ring buffer, CVE-2021-3489).
-TEST(MpscRingRegression, ReservationLargerThanTheRing) {
-  MpscRing ring = MakeRing();
-  auto producer = ring.producer();
-  const uint64_t longest = producer.max_message_bytes();
-  EXPECT_EQ(longest, ring.max_message_bytes());
-  for (const uint64_t bytes : {longest + 1, longest + 8, ring.capacity_bytes(),
-                               2 * ring.capacity_bytes(), uint64_t{1} << 32,
-                               (uint64_t{1} << 32) - 8}) {
-    const MessageReservation space = producer.reserve(bytes);
-    EXPECT_EQ(space.room, RingRoom::kTooBig) << bytes;
-    EXPECT_TRUE(space.payload.empty());
-  }
-  EXPECT_TRUE(ring.empty()) << "what is too big claims nothing";
-  EXPECT_TRUE(producer.reserve(longest));
-  // Too big is told apart from full, in a full ring too.
-  auto other = ring.producer();
-  while (other.push({}) == RingRoom::kRoom) {
-  }
-  EXPECT_EQ(other.reserve(longest).room, RingRoom::kFull);
-  EXPECT_EQ(other.reserve(longest + 1).room, RingRoom::kTooBig);
-}
-
-// The length with its header overflowed (BPF ring buffer, CVE-2022-49030).
-TEST(MpscRingRegression, SizesThatOverflow) {
-  for (const uint64_t bytes : {kMax, kMax - 1, kMax / 2 + 1, kMax / 2}) {
-    EXPECT_THAT(MpscRing::Create(bytes),
-                StatusIs(absl::StatusCode::kOutOfRange, HasSubstr("overflow")));
-  }
-  EXPECT_THAT(
-      MpscRing::Create(kMax / 32),
-      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("machine has")));
-  MpscRing ring = MakeRing();
-  auto producer = ring.producer();
-  for (uint64_t below = 0; below < 40; ++below) {
-    EXPECT_EQ(producer.reserve(kMax - below).room, RingRoom::kTooBig);
-    EXPECT_EQ(producer.reserve((kMax >> 1) - below).room, RingRoom::kTooBig);
-    EXPECT_EQ(producer.reserve((uint64_t{1} << 32) - below).room,
-              RingRoom::kTooBig);
-  }
-  EXPECT_TRUE(ring.empty());
-}
-
-TEST(MpscRingRegression, CapacityZero) {
-  EXPECT_THAT(MpscRing::Create(0), StatusIs(absl::StatusCode::kInvalidArgument,
-                                            HasSubstr("capacity 0")));
-}
-
-// The check of the free length ran below zero (HAProxy's ring): at each fill, what is
-// free is granted, and 8 bytes more is refused.
-TEST(MpscRingRegression, FreeNeverRunsBelowZero) {
-  MpscRing ring = MakeRing();
-  auto producer = ring.producer();
-  auto other = ring.producer();
-  auto consumer = ring.consumer();
-  const uint64_t capacity = ring.capacity_bytes();
-  for (uint64_t used = 8; used <= capacity; used += 8) {
-    // Empty messages, so that the memory's end is met in all ways.
-    for (uint64_t i = 0; i < used; i += 8) {
-      ASSERT_EQ(producer.push({}), RingRoom::kRoom);
-    }
-    const uint64_t left = capacity - used;
-    if (left < capacity / 2) {
-      ASSERT_EQ(other.reserve(left).room, RingRoom::kFull) << used;
-      ASSERT_EQ(ring.size_bytes(), used);
-    }
-    while (consumer.next()) {
-    }
-    consumer.release();
-    ASSERT_TRUE(ring.empty());
-  }
-}
-
-// The path that wrapped returned the wrong place (Aeron #2015).
-TEST(MpscRingRegression, EveryLengthAtEveryPlaceBeforeTheWrap) {
-  for (uint64_t before = 8; before <= 48; before += 8) {
-    for (uint64_t bytes = 0; bytes <= 48; ++bytes) {
-      MpscRing ring = MakeRing();
-      Skip(ring, ring.capacity_bytes() - before);
-      auto producer = ring.producer();
-      auto consumer = ring.consumer();
-      const std::string text(bytes, 't');
-      ASSERT_EQ(producer.push(Bytes(text)), RingRoom::kRoom);
-      ASSERT_EQ(producer.push(Bytes("next")), RingRoom::kRoom);
-      ASSERT_EQ(Next(consumer), text);
-      ASSERT_EQ(Next(consumer), "next");
-      consumer.release();
-      ASSERT_TRUE(ring.empty());
-      ASSERT_EQ(Next(consumer), "none");
-    }
-  }
-}
-
-// Compilers take the two views for different objects: one thread that writes by one
-// and reads by the other must still see what it wrote.
-TEST(MpscRingRegression, OneThreadOnBothSidesSeesItsOwnWrites) {
-  MpscRing ring = MakeRing();
-  auto producer = ring.producer();
-  auto consumer = ring.consumer();
-  for (uint64_t round = 0; round < 10'000; ++round) {
-    const std::array<uint64_t, 5> numbers = {round, round + 1, round + 2,
-                                             round + 3, round + 4};
-    ASSERT_EQ(producer.push(std::as_bytes(std::span(numbers))),
-              RingRoom::kRoom);
-    std::array<uint64_t, 5> got{};
-    ASSERT_EQ(consumer.pop(std::as_writable_bytes(std::span(got))), 40);
-    ASSERT_EQ(got, numbers);
   }
 }
 

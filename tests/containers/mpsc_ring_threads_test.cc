@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "doppel/containers/mpsc_ring.h"
+#include "doppel/tests/containers/mpsc_ring_support.h"
 #include "doppel/tests/support/campaign.h"
 #include "doppel/tests/support/seeded_race.h"
 #include "gtest/gtest.h"
@@ -23,13 +24,8 @@
 namespace doppel {
 namespace {
 
+using ::doppel::testing::MakeMpscRing;
 using ::doppel::testing::Scaled;
-
-MpscRing MakeRing(uint64_t min_capacity_bytes = 1) {
-  absl::StatusOr<MpscRing> ring = MpscRing::Create(min_capacity_bytes);
-  EXPECT_TRUE(ring.ok()) << ring.status();
-  return *std::move(ring);
-}
 
 // A message names its sender and its number, and the rest follows from these.
 struct Head {
@@ -149,7 +145,7 @@ void Gather(MpscRing& ring, uint32_t each, Take take) {
 }
 
 TEST(MpscRingThreads, OneByOne) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   Gather(ring, static_cast<uint32_t>(Scaled(30'000, 10'000'000)),
          [](MpscRing::Consumer& consumer, Checker& checker) {
            if (const auto message = consumer.next()) checker.Check(*message);
@@ -158,7 +154,7 @@ TEST(MpscRingThreads, OneByOne) {
 }
 
 TEST(MpscRingThreads, SeveralAtATime) {
-  MpscRing ring = MakeRing(9'000);
+  MpscRing ring = MakeMpscRing(9'000);
   Gather(ring, static_cast<uint32_t>(Scaled(30'000, 10'000'000)),
          [](MpscRing::Consumer& consumer, Checker& checker) {
            for (int i = 0; i < 20; ++i) {
@@ -171,7 +167,7 @@ TEST(MpscRingThreads, SeveralAtATime) {
 }
 
 TEST(MpscRingThreads, Copied) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   std::vector<std::byte> buffer;
   Gather(ring, static_cast<uint32_t>(Scaled(30'000, 10'000'000)),
          [&buffer](MpscRing::Consumer& consumer, Checker& checker) {
@@ -187,7 +183,7 @@ TEST(MpscRingThreads, Copied) {
 
 // Handles are given up in one thread and taken in another, reservations and all.
 TEST(MpscRingThreads, HandlesMoveBetweenThreads) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   const int rounds = static_cast<int>(Scaled(100, 5'000));
   for (int round = 0; round < rounds; ++round) {
     auto producer = ring.producer();
@@ -222,7 +218,7 @@ TEST(MpscRingThreads, HandlesMoveBetweenThreads) {
 
 // Asked while others work, the ring says nothing that cannot be.
 TEST(MpscRingThreads, SizesAndStatisticsMayBeAskedAtAnyTime) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   std::atomic<bool> stop = false;
   std::thread asker([&ring, &stop] {
     while (!stop.load()) {
@@ -243,7 +239,7 @@ TEST(MpscRingThreads, SizesAndStatisticsMayBeAskedAtAnyTime) {
 // What the tests below run in a child. A producer goes on writing to a message that it
 // has committed, while the consumer reads.
 TEST(MpscRingSeededRace, DISABLED_WriteAfterCommit) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   std::thread receiver([&ring] {
     auto consumer = ring.consumer();
     std::optional<std::span<const std::byte>> message;
@@ -262,7 +258,7 @@ TEST(MpscRingSeededRace, DISABLED_WriteAfterCommit) {
 // The consumer reads a message that it has handed back, while a producer writes the
 // next lap's there.
 TEST(MpscRingSeededRace, DISABLED_ReadAfterRelease) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto consumer = ring.consumer();
   auto producer = ring.producer();
   std::vector<std::byte> half(ring.capacity_bytes() / 2 - 8);

@@ -20,6 +20,7 @@
 #include "doppel/alloc/internal/sys.h"
 #include "doppel/containers/mpsc_ring.h"
 #include "doppel/containers/ring_wait.h"
+#include "doppel/tests/containers/mpsc_ring_support.h"
 #include "doppel/tests/support/campaign.h"
 #include "doppel/tests/support/fault_plan.h"
 #include "doppel/tests/support/status_matchers.h"
@@ -35,14 +36,9 @@ using ::doppel::testing::FaultPlan;
 using ::doppel::testing::IsOk;
 using ::doppel::testing::IsReadable;
 using ::doppel::testing::kSleepAtOnce;
+using ::doppel::testing::MakeMpscRing;
 using ::doppel::testing::Scaled;
 using ::doppel::testing::Until;
-
-MpscRing MakeRing() {
-  absl::StatusOr<MpscRing> ring = MpscRing::Create(1);
-  EXPECT_THAT(ring, IsOk());
-  return *std::move(ring);
-}
 
 constexpr std::string_view kText = "12345678";
 
@@ -56,7 +52,7 @@ uint64_t Fill(MpscRing::Producer& producer) {
 }
 
 TEST(MpscRingWait, WhatIsThereIsNotWaitedFor) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   ASSERT_EQ(producer.push(Text()), RingRoom::kRoom);
@@ -67,7 +63,7 @@ TEST(MpscRingWait, WhatIsThereIsNotWaitedFor) {
 }
 
 TEST(MpscRingWait, NoSystemCallWhileNobodyWaits) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   // After waits that ended, too.
@@ -87,7 +83,7 @@ TEST(MpscRingWait, NoSystemCallWhileNobodyWaits) {
 }
 
 TEST(MpscRingWait, ADeadlineEndsIt) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   const absl::Time begin = absl::Now();
@@ -104,7 +100,7 @@ TEST(MpscRingWait, ADeadlineEndsIt) {
 }
 
 TEST(MpscRingWait, APushWakesTheConsumer) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   std::thread partner([consumer = ring.consumer()]() mutable {
     auto own = std::move(consumer);
     for (int i = 0; i < 3; ++i) {
@@ -124,7 +120,7 @@ TEST(MpscRingWait, APushWakesTheConsumer) {
 // by its end, which leaves the message behind it to be seen.
 TEST(MpscRingWait, ACommitOfWhatComesFirstWakesTheConsumer) {
   for (const bool commits : {true, false}) {
-    MpscRing ring = MakeRing();
+    MpscRing ring = MakeMpscRing();
     std::optional<MpscRing::Producer> first(ring.producer());
     ASSERT_TRUE(first->reserve(8));
     auto second = ring.producer();
@@ -142,7 +138,7 @@ TEST(MpscRingWait, ACommitOfWhatComesFirstWakesTheConsumer) {
 }
 
 TEST(MpscRingWait, ReleaseWakesAllProducers) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   std::vector<std::thread> partners;
   partners.reserve(3);
   {
@@ -170,7 +166,7 @@ TEST(MpscRingWait, ReleaseWakesAllProducers) {
 
 // What was given up holds the room, and no message tells of it.
 TEST(MpscRingWait, AConsumerThatWaitsHandsBackWhatIsSkipped) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto producer = ring.producer();
   ASSERT_TRUE(producer.reserve(ring.max_message_bytes()));
   producer.abort();
@@ -186,7 +182,7 @@ TEST(MpscRingWait, AConsumerThatWaitsHandsBackWhatIsSkipped) {
 
 // Whoever waits hands back what it was shown: both could wait for each other.
 TEST(MpscRingWait, AConsumerThatWaitsReleases) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   const uint64_t sent = Fill(producer);
@@ -197,7 +193,7 @@ TEST(MpscRingWait, AConsumerThatWaitsReleases) {
 }
 
 TEST(MpscRingWait, TheProducersEndWakesTheConsumerWhichGetsTheRest) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   std::thread partner([consumer = ring.consumer()]() mutable {
     auto own = std::move(consumer);
     uint64_t received = 0;
@@ -220,7 +216,7 @@ TEST(MpscRingWait, TheProducersEndWakesTheConsumerWhichGetsTheRest) {
 
 // Each says for itself that it sends no more.
 TEST(MpscRingWait, TheEndIsTheLastProducers) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto consumer = ring.consumer();
   std::optional<MpscRing::Producer> goes = ring.producer();
   auto closes = ring.producer();
@@ -239,7 +235,7 @@ TEST(MpscRingWait, TheEndIsTheLastProducers) {
 }
 
 TEST(MpscRingWait, ProducersThatComeAndGoEndNothing) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto consumer = ring.consumer();
   EXPECT_FALSE(consumer.closed());
   for (int i = 0; i < 3; ++i) (void)ring.producer();
@@ -248,7 +244,7 @@ TEST(MpscRingWait, ProducersThatComeAndGoEndNothing) {
 
 // Who goes last wakes the consumer if another has closed.
 TEST(MpscRingWait, TheLastThatGoesWakesTheConsumer) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   std::optional<MpscRing::Producer> goes = ring.producer();
   ring.producer().close();
   std::thread partner([consumer = ring.consumer()]() mutable {
@@ -261,7 +257,7 @@ TEST(MpscRingWait, TheLastThatGoesWakesTheConsumer) {
 }
 
 TEST(MpscRingWait, TheConsumersEndWakesAllProducers) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto consumer = ring.consumer();
   {
     auto filler = ring.producer();
@@ -282,7 +278,7 @@ TEST(MpscRingWait, TheConsumersEndWakesAllProducers) {
 }
 
 TEST(MpscRingWait, ALaterHandleOpensAgain) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   ring.producer().close();
   ring.consumer().close();
   {
@@ -334,7 +330,7 @@ void ReceiveAll(MpscRing::Consumer& consumer, size_t senders, Wait wait) {
 }
 
 void RunThreads(int producers, bool by_event) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   const auto messages = static_cast<uint64_t>(Scaled(20'000, 1'000'000));
   std::vector<std::thread> threads;
   threads.reserve(static_cast<size_t>(producers));
@@ -376,7 +372,7 @@ TEST(MpscRingEvent, NoneIsLostOfOneProducer) { RunThreads(1, true); }
 TEST(MpscRingEvent, NoneIsLostOfThree) { RunThreads(3, true); }
 
 TEST(MpscRingWait, WithoutMembarrierWakesArriveAllTheSame) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   const FaultPlan plan(
       {.call = Call::kMembarrier, .error = EPERM, .sticky = true});
   std::thread partner([consumer = ring.consumer()]() mutable {
@@ -398,7 +394,7 @@ TEST(MpscRingWait, WithoutMembarrierWakesArriveAllTheSame) {
 // --- Events. ---
 
 TEST(MpscRingEvent, TellsTheConsumerOfAMessageAndOfTheEnd) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto producer = ring.producer();
   auto consumer = ring.consumer();
   const absl::StatusOr<int> event = consumer.event();
@@ -418,7 +414,7 @@ TEST(MpscRingEvent, TellsTheConsumerOfAMessageAndOfTheEnd) {
 }
 
 TEST(MpscRingEvent, TellsEachProducerOfRoom) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto first = ring.producer();
   auto second = ring.producer();
   auto consumer = ring.consumer();
@@ -445,7 +441,7 @@ TEST(MpscRingEvent, TellsEachProducerOfRoom) {
 
 // A producer's event is its own until its end, and then another's.
 TEST(MpscRingEvent, MovesWithItsHandleAndIsTakenAgain) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   std::optional<MpscRing::Producer> first(ring.producer());
   const absl::StatusOr<int> event = first->event();
   ASSERT_THAT(event, IsOk());
@@ -464,7 +460,7 @@ TEST(MpscRingEvent, MovesWithItsHandleAndIsTakenAgain) {
 }
 
 TEST(MpscRingEvent, FailsWhereItCouldBeMissed) {
-  MpscRing ring = MakeRing();
+  MpscRing ring = MakeMpscRing();
   auto consumer = ring.consumer();
   auto producer = ring.producer();
   for (const Call call : {Call::kMembarrier, Call::kEventfd}) {
