@@ -136,6 +136,7 @@ static_assert(offsetof(RingSide<>, finished) == 2 * kRingLineBytes + 8);
 static_assert(offsetof(RingSide<>, stalls) == 2 * kRingLineBytes + 16);
 static_assert(offsetof(RingSide<>, refusals) == 2 * kRingLineBytes + 24);
 static_assert(offsetof(RingSide<>, high_water) == 2 * kRingLineBytes + 32);
+static_assert(offsetof(RingSide<>, link) == 2 * kRingLineBytes + 40);
 static_assert(sizeof(RingSide<>) == 3 * kRingLineBytes);
 
 static_assert(offsetof(RingIdentity, magic) == 0);
