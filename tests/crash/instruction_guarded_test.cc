@@ -26,7 +26,6 @@
 #include "doppel/tests/crash/numbered_item.h"
 #include "doppel/tests/crash/numbered_message.h"
 #include "doppel/tests/crash/single_step.h"
-#include "doppel/tests/support/campaign.h"
 #include "doppel/tests/support/waiting.h"
 #include "gtest/gtest.h"
 
@@ -35,18 +34,13 @@ namespace {
 
 using ::doppel::testing::ExpectItem;
 using ::doppel::testing::Item;
-using ::doppel::testing::KillAtEach;
+using ::doppel::testing::KillAtEachInstruction;
 using ::doppel::testing::Killed;
 using ::doppel::testing::MeetingPlace;
 using ::doppel::testing::Numbered;
 using ::doppel::testing::NumberedMessage;
 using ::doppel::testing::NumberOf;
-using ::doppel::testing::Scaled;
-using ::doppel::testing::StepBy;
 using ::doppel::testing::Until;
-
-// The handles are those of SharedRing, which are killed at each.
-int Stride() { return static_cast<int>(Scaled(2, 1)); }
 
 // None is waited for in vain: a process that ended has hung up.
 constexpr absl::Duration kLong = absl::Seconds(60);
@@ -153,7 +147,7 @@ void KillProducers(const ProducerOperation<Of>& operation) {
             EXPECT_TRUE(consumer->peer_gone());
             handed_over = ready;
           }};
-  EXPECT_GT(KillAtEach(StepBy::kInstruction, killed, Stride()), 20);
+  EXPECT_GT(KillAtEachInstruction(killed), 20);
   EXPECT_EQ(handed_over, operation.hands_over > 0)
       << "by the last, which ended";
 }
@@ -274,7 +268,7 @@ void KillConsumers(const ConsumerOperation<Of>& operation) {
             succeed(operation.finishes);
             invitation = *producer.Invite();
           }};
-  EXPECT_GT(KillAtEach(StepBy::kInstruction, killed, Stride()), 20);
+  EXPECT_GT(KillAtEachInstruction(killed), 20);
   EXPECT_EQ(last_finished, operation.finishes) << "by the last, which ended";
 }
 

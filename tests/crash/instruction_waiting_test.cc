@@ -16,7 +16,6 @@
 #include "doppel/tests/crash/numbered_item.h"
 #include "doppel/tests/crash/shared_world.h"
 #include "doppel/tests/crash/single_step.h"
-#include "doppel/tests/support/campaign.h"
 #include "doppel/tests/support/waiting.h"
 #include "gtest/gtest.h"
 
@@ -26,19 +25,14 @@ namespace {
 using ::doppel::testing::ExpectItem;
 using ::doppel::testing::IsReadable;
 using ::doppel::testing::Item;
-using ::doppel::testing::KillAtEach;
+using ::doppel::testing::KillAtEachInstruction;
 using ::doppel::testing::Killed;
 using ::doppel::testing::Link;
 using ::doppel::testing::Numbered;
-using ::doppel::testing::Scaled;
 using ::doppel::testing::SharedWorld;
-using ::doppel::testing::StepBy;
 
 using World = SharedWorld<Item>;
 using Ring = World::Ring;
-
-// At each instruction in the long form; a wake and an event take some hundreds.
-int Stride() { return static_cast<int>(Scaled(2, 1)); }
 
 // None is waited for in vain: a process that ended has hung up.
 constexpr absl::Duration kLong = absl::Seconds(60);
@@ -155,9 +149,9 @@ TEST(AtEachInstructionOfWaiting, OfAWriter) {
               world.Invite();
               ASSERT_EQ(reader->arm(1), RingWait::kArmed);
             }};
-    const int instructions = KillAtEach(StepBy::kInstruction, killed, Stride());
+    const int instructions = KillAtEachInstruction(killed);
     EXPECT_GT(instructions, 50);
-    EXPECT_GE(read, static_cast<uint64_t>(instructions / Stride()));
+    EXPECT_GE(read * 3, static_cast<uint64_t>(instructions));
   }
 }
 
@@ -272,7 +266,7 @@ TEST(AtEachInstructionOfWaiting, OfAReader) {
               world.Invite();
               fill();
             }};
-    const int instructions = KillAtEach(StepBy::kInstruction, killed, Stride());
+    const int instructions = KillAtEachInstruction(killed);
     EXPECT_GT(instructions, 50);
   }
 }

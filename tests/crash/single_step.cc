@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "absl/time/clock.h"
+#include "doppel/tests/support/campaign.h"
 #include "gtest/gtest.h"
 
 namespace doppel::testing {
@@ -119,11 +120,16 @@ int KillAtEach(StepBy by, const Killed& killed, int stride) {
   }
 }
 
+int KillAtEachInstruction(const Killed& killed) {
+  return KillAtEach(StepBy::kInstruction, killed,
+                    static_cast<int>(Scaled(3, 1)));
+}
+
 int KillAtEachInstruction(const std::function<void()>& prepare,
                           const std::function<void()>& operate,
                           const std::function<void(int)>& check) {
-  return KillAtEach(StepBy::kInstruction,
-                    {.prepare = prepare, .operate = operate, .check = check});
+  return KillAtEachInstruction(
+      {.prepare = prepare, .operate = operate, .check = check});
 }
 
 }  // namespace doppel::testing

@@ -50,6 +50,9 @@ enum class StepBy { kInstruction, kSystemCall };
 // failure. Returns the number of steps.
 int KillAtEach(StepBy by, const Killed& killed, int stride = 1);
 
+// At each instruction; in the short form of a campaign (support/campaign.h), at every
+// third.
+int KillAtEachInstruction(const Killed& killed);
 int KillAtEachInstruction(const std::function<void()>& prepare,
                           const std::function<void()>& operate,
                           const std::function<void(int)>& check);
