@@ -53,8 +53,7 @@
 
 namespace doppel {
 
-// `Reader` is RingReader<T> or MessageReader: it has empty(), event(), arm(), closed(),
-// peer_gone() and status().
+// `Reader` is RingReader<T> or MessageReader: it has empty(), event() and TryArm().
 template <class Reader>
 class Lanes {
  public:
@@ -69,6 +68,7 @@ class Lanes {
   absl::StatusOr<size_t> Add(Reader reader) {
     const absl::StatusOr<int> event = reader.event();
     if (!event.ok()) return event.status();
+    events_.reserve(lanes_.size() + 1);
     lanes_.push_back({std::move(reader), next_number_, *event});
     return next_number_++;
   }
@@ -106,17 +106,24 @@ class Lanes {
       } while (absl::Now() < round_end);
       // To arm them tells which have ended.
       events_.clear();
+      bool all_sure = true;
       for (Lane& lane : lanes_) {
-        const RingWait armed = lane.reader.arm();
+        bool sure = true;
+        const RingWait armed = lane.reader.TryArm(sure);
         if (armed == RingWait::kReady) return RingWait::kReady;
-        if (armed == RingWait::kArmed) events_.push_back(lane.event);
+        if (armed != RingWait::kArmed) continue;
+        events_.push_back(lane.event);
+        all_sure = all_sure && sure;
       }
       if (lanes_.empty() || events_.size() < lanes_.size()) {
         return RingWait::kClosed;
       }
       const absl::Time now = absl::Now();
       if (now >= options.deadline) return RingWait::kDeadlineExceeded;
-      if (now >= spin_end) internal::PollAny(events_, options.deadline);
+      if (now < spin_end) continue;
+      const absl::Time at_most =
+          all_sure ? absl::InfiniteFuture() : now + internal::kBlindSleep;
+      internal::PollAny(events_, std::min(options.deadline, at_most));
     }
   }
 
@@ -127,7 +134,8 @@ class Lanes {
     size_t next = next_;
     for (size_t i = 0; i < lanes_.size(); ++i) {
       // Arming looks after it has seen the end: nothing is left then.
-      const RingWait armed = lanes_[i].reader.arm();
+      bool sure = true;
+      const RingWait armed = lanes_[i].reader.TryArm(sure);
       if (armed == RingWait::kReady || armed == RingWait::kArmed) continue;
       ended.push_back({lanes_[i].number, armed});
       if (i < next_) --next;

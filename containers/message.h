@@ -281,11 +281,13 @@ class MessageReader : private RingReader<> {
   // yet, or the writer ends. Only after kArmed wait for it (RingReader).
   // REQUIRES: event() succeeded; not the whole ring is shown.
   ABSL_ATTRIBUTE_ALWAYS_INLINE RingWait arm() {
-    if (Find()) return RingWait::kReady;
-    if (bad_.has_value()) return RingWait::kDataLoss;
-    const RingWait result =
-        RingReader<>::arm(shown_bytes_ + sizeof(MessageHeader));
-    return result == RingWait::kArmed ? result : AtEndOf(result);
+    return ArmBy([this](uint64_t bytes) { return RingReader<>::arm(bytes); });
+  }
+
+  // See RingHandle.
+  ABSL_ATTRIBUTE_ALWAYS_INLINE RingWait TryArm(bool& sure) {
+    return ArmBy(
+        [&](uint64_t bytes) { return RingReader<>::TryArm(sure, bytes); });
   }
 
   // Whether there is no message that was not shown yet. Looks at the writer's position
@@ -305,6 +307,15 @@ class MessageReader : private RingReader<> {
   }
 
  private:
+  // `arm` says whether a header is there.
+  template <class F>
+  ABSL_ATTRIBUTE_ALWAYS_INLINE RingWait ArmBy(F arm) {
+    if (Find()) return RingWait::kReady;
+    if (bad_.has_value()) return RingWait::kDataLoss;
+    const RingWait result = arm(shown_bytes_ + sizeof(MessageHeader));
+    return result == RingWait::kArmed ? result : AtEndOf(result);
+  }
+
   // Whether there is a message that was not shown yet: its length is in found_bytes_.
   ABSL_ATTRIBUTE_ALWAYS_INLINE bool Find() {
     if (found_bytes_ != kNothingFound) return true;

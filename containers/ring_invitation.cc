@@ -22,12 +22,20 @@ absl::StatusOr<RingInvitation> RingInvitation::WithoutLink(
 }
 
 absl::StatusOr<RingInvitation> RingInvitation::Receive(int unix_socket) {
+  // What comes and finds no room is lost.
+  if (absl::Status room = sys::CheckRoomForDescriptors(unix_socket, 2);
+      !room.ok()) {
+    return room;
+  }
   const absl::StatusOr<sys::PassedDescriptors> passed =
       sys::ReceiveDescriptors(unix_socket, 2);
   if (!passed.ok()) return passed.status();
-  return RingInvitation(passed->fds[0],
-                        {.fd = passed->fds[1], .id = passed->words[1]},
-                        passed->words[0]);
+  RingInvitation invitation(passed->fds[0],
+                            {.fd = passed->fds[1], .id = passed->words[1]},
+                            passed->words[0]);
+  if (passed->has_words) return invitation;
+  return absl::InvalidArgumentError(
+      "the message has descriptors, but is no invitation to a ring");
 }
 
 RingInvitation& RingInvitation::operator=(RingInvitation&& other) noexcept {
@@ -40,14 +48,20 @@ RingInvitation& RingInvitation::operator=(RingInvitation&& other) noexcept {
   return *this;
 }
 
-absl::Status RingInvitation::Send(int unix_socket) const {
+absl::Status RingInvitation::Send(int unix_socket) {
   if (ring_fd_ < 0 || link_.fd < 0) {
     return absl::FailedPreconditionError(
         "an invitation without a link, or one that was used, is not to be "
         "sent; ask the ring for another");
   }
-  return sys::SendDescriptors(unix_socket, std::array{ring_fd_, link_.fd},
-                              {offset_bytes_, link_.id});
+  if (absl::Status sent =
+          sys::SendDescriptors(unix_socket, std::array{ring_fd_, link_.fd},
+                               {offset_bytes_, link_.id});
+      !sent.ok()) {
+    return sent;
+  }
+  *this = RingInvitation(-1, {}, 0);
+  return absl::OkStatus();
 }
 
 void RingInvitation::Close() {

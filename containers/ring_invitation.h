@@ -11,9 +11,9 @@
 //
 // Invariants:
 //   1. The link belongs to the ring. Nothing else is sent over it.
-//   2. The link hangs up when the last descriptor of its other end is closed: after a
-//      fork(2) the parent destroys the invitation that the child keeps, and the child
-//      destroys, or never uses, the ring that the parent keeps.
+//   2. An invitation is for one process. The link hangs up when the last descriptor of
+//      its other end is closed: after a fork(2) the parent destroys the invitation that
+//      the child keeps. (The ends that rings have are closed in a child.)
 //
 // Thread safety: as a value type.
 // Errors: a Status; nothing is held then.
@@ -52,7 +52,7 @@ class RingInvitation {
 
   // Takes what Send sent. Blocks as the socket does.
   // Fails with Unavailable at the end of the stream, InvalidArgument for any other
-  // message.
+  // message, ResourceExhausted if this process may have no more descriptors: try again.
   static absl::StatusOr<RingInvitation> Receive(int unix_socket);
 
   RingInvitation(RingInvitation&& other) noexcept
@@ -62,9 +62,10 @@ class RingInvitation {
   RingInvitation& operator=(RingInvitation&& other) noexcept;
   ~RingInvitation() { Close(); }
 
-  // Passes a copy to the process at the socket's other end. This one is to be destroyed
-  // after it, or the link does not hang up.
-  absl::Status Send(int unix_socket) const;
+  // Gives it to the process at the socket's other end: this one is used up then. Blocks
+  // as the socket does. Fails with FailedPrecondition if it was used before, and with what
+  // sendmsg(2) reports; it is as it was then.
+  absl::Status Send(int unix_socket);
 
   // Where the ring begins in its file.
   uint64_t offset_bytes() const { return offset_bytes_; }

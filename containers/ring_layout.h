@@ -79,8 +79,9 @@ struct RingSide {
   // unless a wait began.
   alignas(kRingLineBytes) Atomic<uint64_t> wish{0};
   Atomic<WakeBy> wake_by{WakeBy::kFutex};
-  // 1: this side's process takes part in fences that another process makes
-  // (membarrier(2)). Of no matter within one process.
+  // Whether this side's process takes part in fences that another one makes
+  // (membarrier(2)): kFencedHere, kUnfencedHere; 0: no process has had the side. Of no
+  // matter within one process.
   Atomic<uint32_t> fenced{0};
 
   // The other side sleeps on this word (futex(2)). Changes before each wake.
@@ -96,6 +97,9 @@ struct RingSide {
   // By which link this side's process wakes and is woken (ring_invitation.h); 0: none.
   Atomic<uint64_t> link{0};
 };
+
+inline constexpr uint32_t kFencedHere = 1;
+inline constexpr uint32_t kUnfencedHere = 2;
 
 // What kind of ring it is, where its items are, and who may attach.
 struct RingIdentity {

@@ -52,8 +52,8 @@ struct RingAttachOptions {
 struct RingStatistics {
   uint64_t pushed = 0;  // Published.
   uint64_t popped = 0;  // Released.
-  // Calls that found too little room, or too few items, and how often that began.
-  // What a producer that does not wait has dropped is push_refusals.
+  // Calls that found too little room, or too few items, and how often that began. Of
+  // single items push_refusals is what a producer that does not wait has dropped.
   uint64_t push_refusals = 0;
   uint64_t push_stalls = 0;
   uint64_t pop_refusals = 0;

@@ -138,20 +138,31 @@ class RingWatch {
     return now;
   }
 
-  // The same, at the pace that suits, and counted if fewer than `wanted` are there.
-  ABSL_ATTRIBUTE_NOINLINE uint64_t LookFor(uint64_t wanted, uint64_t position,
-                                           uint64_t limit) {
+  // The same, at the pace that suits.
+  ABSL_ATTRIBUTE_NOINLINE uint64_t LookAtPace(uint64_t wanted,
+                                              uint64_t position,
+                                              uint64_t limit) {
     for (uint32_t i = pacing_.pauses(); i > 0; --i) internal::Pause();
     limit = Look(position, limit);
     pacing_.Found(limit - position);
-    const bool refuses = limit - position < wanted;
-    if (refuses) {
-      internal::AddTo(mine_->refusals, 1);
-      if (!stalled_) internal::AddTo(mine_->stalls, 1);
-    }
-    stalled_ = refuses;
+    if (limit - position >= wanted) EndStall();
     return limit;
   }
+
+  // The same, counted if fewer than `wanted` are there.
+  ABSL_ATTRIBUTE_NOINLINE uint64_t LookFor(uint64_t wanted, uint64_t position,
+                                           uint64_t limit) {
+    limit = LookAtPace(wanted, position, limit);
+    if (limit - position < wanted) {
+      internal::AddTo(mine_->refusals, 1);
+      if (!stalled_) internal::AddTo(mine_->stalls, 1);
+      stalled_ = true;
+    }
+    return limit;
+  }
+
+  // As many as were wanted are there again.
+  void EndStall() { stalled_ = false; }
 
  private:
   RingWatch(Side* mine, const Side* theirs, uint64_t capacity, uint64_t credit,
@@ -208,6 +219,12 @@ class RingCursor {
     return known();
   }
 
+  // Whoever waits looks so: it is one call that found too little.
+  uint64_t LookAtPace(uint64_t wanted) {
+    limit_ = watch_->LookAtPace(wanted, position_, limit_);
+    return known();
+  }
+
   // Loads the other's position.
   void Look() { limit_ = watch_->Look(position_, limit_); }
 
@@ -252,7 +269,9 @@ class RingCursor {
     Look();
     if (known() < wanted && !ended && !lied()) return Next::kSleep;
     EndWait();
-    return known() >= wanted ? Next::kGoOn : Next::kEnd;
+    if (known() < wanted) return Next::kEnd;
+    watch_->EndStall();
+    return Next::kGoOn;
   }
 
   // Nobody waits on this side any more.

@@ -106,7 +106,7 @@ class RingReader : public Handle {
   }
 
   // The oldest item, or nullptr if the ring is empty. Valid until it is popped.
-  ABSL_ATTRIBUTE_ALWAYS_INLINE T* front() {
+  ABSL_ATTRIBUTE_ALWAYS_INLINE SpanItem* front() {
     if (ABSL_PREDICT_FALSE(!HasOne())) return nullptr;
     return Oldest();
   }

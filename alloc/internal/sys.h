@@ -130,11 +130,14 @@ absl::Status SendDescriptors(int socket, std::span<const int> fds,
 struct PassedDescriptors {
   std::array<int, kMaxPassed> fds = {-1, -1};  // Close-on-exec.
   PassedWords words = {};                      // 0 if fewer bytes came.
+  bool has_words = false;
 };
 // InvalidArgument when the message carries not just `count`, Unavailable at the end of
-// the stream.
+// the stream, ResourceExhausted if they came and found no room: they are lost then.
 absl::StatusOr<PassedDescriptors> ReceiveDescriptors(
     int socket, size_t count, Blocking blocking = Blocking::kAsTheSocket);
+// Whether the process may have `count` descriptors more: copies `fd` as often.
+absl::Status CheckRoomForDescriptors(int fd, size_t count);
 // The whole of a small file of /proc or /sys.
 absl::StatusOr<std::string> ReadFile(const std::string& path);
 

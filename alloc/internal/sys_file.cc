@@ -317,7 +317,8 @@ absl::StatusOr<PassedDescriptors> ReceiveDescriptors(int socket, size_t count,
     std::memcpy(received.data(), CMSG_DATA(header),
                 received_count * sizeof(int));
   }
-  if (bytes < static_cast<ssize_t>(sizeof(passed.words))) passed.words = {};
+  passed.has_words = bytes == static_cast<ssize_t>(sizeof(passed.words));
+  if (!passed.has_words) passed.words = {};
   const bool truncated = (message.msg_flags & MSG_CTRUNC) != 0;
   if (received_count == count && !truncated) {
     std::copy_n(received.begin(), count, passed.fds.begin());
@@ -328,12 +329,33 @@ absl::StatusOr<PassedDescriptors> ReceiveDescriptors(int socket, size_t count,
     return absl::UnavailableError(absl::StrCat(
         "recvmsg(", socket, "): the peer closed the socket and sent nothing"));
   }
+  if (truncated && received_count < count) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "recvmsg(", socket,
+        "): RLIMIT_NOFILE left no room for the descriptors that came, and they "
+        "are lost; raise it, and have them sent again"));
+  }
   return absl::InvalidArgumentError(absl::StrCat(
       "recvmsg(", socket, "): the message carries ",
       truncated
-          ? "more descriptors than one takes, or RLIMIT_NOFILE left no "
-            "room for them"
+          ? "more descriptors than one takes"
           : absl::StrCat(received_count, " descriptors in place of ", count)));
+}
+
+absl::Status CheckRoomForDescriptors(int fd, size_t count) {
+  ABSL_HARDENING_ASSERT(count <= kMaxPassed);
+  std::array<int, kMaxPassed> fds;
+  absl::Status room;
+  size_t made = 0;
+  for (; made < count && room.ok(); ++made) {
+    const absl::StatusOr<int> copy = Dup(fd);
+    room = copy.status();
+    fds[made] = copy.value_or(-1);
+  }
+  for (size_t i = 0; i < made; ++i) {
+    if (fds[i] >= 0) Close(fds[i]);
+  }
+  return room;
 }
 
 absl::StatusOr<std::string> ReadFile(const std::string& path) {

@@ -14,10 +14,12 @@
 #include <atomic>
 #include <cerrno>
 #include <climits>
+#include <cstddef>
 #include <cstdint>
 #include <ctime>
+#include <memory>
+#include <new>
 #include <span>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -83,7 +85,7 @@ void FutexWait(const std::atomic<uint32_t>& word, uint32_t expected,
 }
 
 void FutexWake(const std::atomic<uint32_t>& word, FutexScope scope) {
-  InvokeOnce(Call::kFutex, [&] {
+  Invoke(Call::kFutex, [&] {
     return Futex(word, WithScope(FUTEX_WAKE, scope), INT_MAX, nullptr, 0);
   });
 }
@@ -163,12 +165,13 @@ Polled PollWith(int fd, int event, absl::Time deadline) {
 }
 
 absl::Status PollAny(std::span<const int> fds, absl::Time deadline) {
-  std::vector<pollfd> polled;
-  polled.reserve(fds.size());
-  for (const int fd : fds) {
-    polled.push_back({.fd = fd, .events = POLLIN | POLLRDHUP, .revents = 0});
+  const std::unique_ptr<pollfd[]> polled(new (std::nothrow) pollfd[fds.size()]);
+  if (polled == nullptr) return absl::ResourceExhaustedError("no memory");
+  for (size_t i = 0; i < fds.size(); ++i) {
+    polled[i] = {.fd = fds[i], .events = POLLIN | POLLRDHUP, .revents = 0};
   }
-  if (PollUntil(polled, deadline) >= 0 || CallErrno() == EINTR) {
+  if (PollUntil(std::span(polled.get(), fds.size()), deadline) >= 0 ||
+      CallErrno() == EINTR) {
     return absl::OkStatus();
   }
   return Failure(Call::kPoll, absl::StrCat(fds.size(), " descriptors"),

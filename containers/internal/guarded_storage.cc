@@ -55,8 +55,9 @@ absl::StatusOr<GuardedStorage> GuardedStorage::Make(
   storage.owner_process_ = sys::ProcessId();
   RingSide<>& words =
       sides == kWriterHere ? storage.own_->writer : storage.own_->reader;
-  words.fenced.store(sys::RegisterForBarriers().ok() ? 1 : 0,
-                     std::memory_order_relaxed);
+  words.fenced.store(
+      sys::RegisterForBarriers().ok() ? kFencedHere : kUnfencedHere,
+      std::memory_order_relaxed);
   return storage;
 }
 
@@ -162,7 +163,14 @@ uint64_t GuardedStorage::NextReadersBegin() const {
   return finished - least <= written - least ? finished : least;
 }
 
+absl::Status GuardedStorage::CheckProcess() const {
+  if (owner_process_ == sys::ProcessId()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      "the ring belongs to the process that made or attached it");
+}
+
 absl::StatusOr<RingInvitation> GuardedStorage::Invite() {
+  if (absl::Status process = CheckProcess(); !process.ok()) return process;
   if (!seats_->link.HungUp()) {
     return absl::FailedPreconditionError(
         "the ring's consumer lives, or its invitation does: make another ring "
@@ -171,6 +179,11 @@ absl::StatusOr<RingInvitation> GuardedStorage::Invite() {
   if (seats_->mine.taken.load(std::memory_order_relaxed)) {
     return absl::FailedPreconditionError(
         "the Writer belongs to the consumer before: end it first");
+  }
+  // A consumer may have come and gone, and what it finished is not read again.
+  if (absl::Status before = Accept(absl::InfinitePast());
+      !before.ok() && seats_->link.fd() >= 0) {
+    return before;
   }
   absl::StatusOr<Memfd> file = own_file_.Duplicate();
   if (!file.ok()) return file.status();
@@ -198,27 +211,32 @@ absl::StatusOr<Memfd> GuardedStorage::ReceiveAnswer(absl::Time deadline) {
     polled = sys::Poll(link, deadline);
   }
   if (!polled.readable) {
-    return polled.hung_up ? absl::UnavailableError(
-                                "the consumer's process ended before it "
-                                "attached")
-                          : absl::DeadlineExceededError(
-                                "the consumer has not attached yet");
+    if (!polled.hung_up) {
+      return absl::DeadlineExceededError("the consumer has not attached yet");
+    }
+    seats_->link.Drop();
+    return absl::UnavailableError(
+        "the consumer's process ended before it attached");
+  }
+  // What comes and finds no room is lost.
+  if (absl::Status room = sys::CheckRoomForDescriptors(link, 1); !room.ok()) {
+    return room;
   }
   const absl::StatusOr<sys::PassedDescriptors> passed =
       sys::ReceiveDescriptors(link, 1, sys::Blocking::kNever);
-  if (!passed.ok()) return passed.status();
-  return AdoptRingFile(passed->fds[0]);
+  absl::StatusOr<Memfd> file =
+      passed.ok() ? AdoptRingFile(passed->fds[0]) : passed.status();
+  // A consumer answers once: what came and was lost does not come again.
+  if (!file.ok()) seats_->link.Drop();
+  return file;
 }
 
 absl::Status GuardedStorage::Accept(absl::Time deadline) {
+  if (absl::Status process = CheckProcess(); !process.ok()) return process;
   if (peer_.header != nullptr) return absl::OkStatus();
   if (answer_.fd() < 0) {
     absl::StatusOr<Memfd> answer = ReceiveAnswer(deadline);
-    if (!answer.ok()) {
-      // A consumer answers once: what came and was lost does not come again.
-      if (!absl::IsDeadlineExceeded(answer.status())) seats_->link.Drop();
-      return answer.status();
-    }
+    if (!answer.ok()) return answer.status();
     answer_ = *std::move(answer);
   }
   absl::StatusOr<Memfd> file = answer_.Duplicate();
@@ -252,10 +270,7 @@ absl::StatusOr<RingEnd> GuardedStorage::End() const {
     return absl::FailedPreconditionError(
         "the ring has no consumer yet: Accept first");
   }
-  if (owner_process_ != sys::ProcessId()) {
-    return absl::FailedPreconditionError(
-        "the ring belongs to the process that made or attached it");
-  }
+  if (absl::Status process = CheckProcess(); !process.ok()) return process;
   seats_->mine.watch = &*seats_->watch;
   // Lines that are read only cannot be owned.
   return EndOver(items_, item_bytes_, seats_->mine, scratch_,

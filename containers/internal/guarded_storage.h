@@ -113,6 +113,7 @@ class GuardedStorage {
                                              uint32_t sides,
                                              const GuardedMemory& memory);
   absl::Status SealOwnFile();
+  absl::Status CheckProcess() const;
   // Takes the items of a file that is the process's own or was checked.
   absl::Status TakeItems(const Memfd& memfd, const RingIdentity& identity,
                          Protection protection);

@@ -50,6 +50,8 @@ class RingHandle {
         seat_(end.seat),
         scratch_(end.scratch) {
     cursor_.Open();
+    // A reader that ended before it handed back what it had finished.
+    Publish();
   }
 
   // Waits until n items are available. REQUIRES: n <= capacity().
@@ -61,19 +63,30 @@ class RingHandle {
   }
 
   // A descriptor for epoll(7) and its like, which the ring owns. It polls as readable
-  // once what arm() asked for has come about. Do not read from it. Of a ring between
+  // once what arm() asked for may have come about. Do not read from it. Of a ring between
   // processes it serves for as long as the other side stays in the process where it is.
   // Fails with what eventfd(2) and membarrier(2) report.
   absl::StatusOr<int> event() { return EventOf(*seat_); }
 
-  // Asks that the event becomes readable once n items are available, or the other side
-  // ends. What is so already is the result, and the event may not tell of it; only
-  // after kArmed wait for it. REQUIRES: event() succeeded; n <= capacity().
+  // Asks that the event becomes readable once n items may be available, or the other
+  // side ends. What is so already is the result, and the event may not tell of it; only
+  // after kArmed wait for it, and then ask again. REQUIRES: event() succeeded; n <= capacity().
   RingWait arm(size_t n = 1) {
     Publish();
     const RingWaited armed = Arm(cursor_, *seat_, n);
     cursor_ = armed.cursor;
     return armed.result;
+  }
+
+  // For who arms many (lanes.h): the same, but sleeps never. If `sure` is false, the
+  // event may not tell, and is to be armed again within a millisecond: the other side's
+  // process takes no part in membarrier(2), or says so.
+  RingWait TryArm(bool& sure, size_t n = 1) {
+    Publish();
+    const RingArmed armed = internal::TryArm(cursor_, *seat_, n);
+    cursor_ = armed.waited.cursor;
+    sure = armed.sure;
+    return armed.waited.result;
   }
 
   // Whether the other side's process has ended (shared_ring.h): a system call. What it

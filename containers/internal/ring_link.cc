@@ -3,7 +3,6 @@
 #include "doppel/containers/internal/ring_link.h"
 
 #include <array>
-#include <atomic>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -36,11 +35,6 @@ absl::Status RingLink::Replace(int fd) {
   absl::Status replaced = sys::Replace(former, fd);
   if (!replaced.ok()) sys::Close(fd);
   return replaced;
-}
-
-void RingLink::Drop() {
-  const int fd = fd_.exchange(-1, std::memory_order_acq_rel);
-  if (fd >= 0) sys::Close(fd);
 }
 
 bool RingLink::HungUp() const {

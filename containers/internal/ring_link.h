@@ -21,10 +21,10 @@
 #define DOPPEL_CONTAINERS_INTERNAL_RING_LINK_H_
 
 #include <array>
-#include <atomic>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "doppel/alloc/internal/process_fd.h"
 #include "doppel/containers/ring_invitation.h"
 
 namespace doppel::internal {
@@ -33,30 +33,14 @@ namespace doppel::internal {
 // reports.
 absl::StatusOr<std::array<RingInvitation::Link, 2>> MakeRingLink();
 
-class RingLink {
+// A child of fork(2) has no end of its parent's links.
+class RingLink : public ProcessFd {
  public:
-  RingLink() = default;
-  ~RingLink() { Drop(); }
-  RingLink(const RingLink&) = delete;
-  RingLink& operator=(const RingLink&) = delete;
-
-  // The descriptor; -1: none.
-  int fd() const { return fd_.load(std::memory_order_relaxed); }
-  const std::atomic<int>* word() const { return &fd_; }
-
-  // REQUIRES: there is none.
-  void Take(int fd) { fd_.store(fd, std::memory_order_release); }
-
   // Takes it in place of what there is, whose number it gets. Closes it if that fails.
   absl::Status Replace(int fd);
 
-  void Drop();
-
   // Whether nobody is at the other end, or there is none: a system call.
   bool HungUp() const;
-
- private:
-  std::atomic<int> fd_{-1};
 };
 
 }  // namespace doppel::internal

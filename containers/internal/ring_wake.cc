@@ -43,11 +43,15 @@ bool IsLinked(const RingSeat& seat) {
          !seat.other->taken.load(std::memory_order_relaxed);
 }
 
-// The fence of who waits. Whether the other side takes part in it.
+// The fence of who waits. Whether the other side will see the wish, and tell.
 bool Fence(const RingCursor<>& cursor, const RingSeat& seat) {
-  if (seat.link_fd != nullptr &&
-      cursor.theirs()->fenced.load(std::memory_order_relaxed) == 0) {
-    return false;
+  if (seat.link_fd != nullptr) {
+    // Behind the load of the signal: who comes stores what it is, and then the signal.
+    std::atomic_thread_fence(std::memory_order_acquire);
+    const uint32_t fenced =
+        cursor.theirs()->fenced.load(std::memory_order_relaxed);
+    if (fenced == 0) return true;  // Nobody is there yet.
+    if (fenced != kFencedHere) return false;
   }
   return sys::Barrier(ScopeOf(seat)).ok();
 }
@@ -56,7 +60,7 @@ bool Fence(const RingCursor<>& cursor, const RingSeat& seat) {
 bool Spin(RingCursor<>& cursor, uint64_t wanted, absl::Time until) {
   do {
     for (int i = 0; i < kLooksPerClock; ++i) {
-      if (cursor.AvailableFor(wanted) >= wanted) return true;
+      if (cursor.LookAtPace(wanted) >= wanted) return true;
       if (cursor.closed() || cursor.lied()) return false;
       Pause();
     }
@@ -195,7 +199,7 @@ absl::StatusOr<int> EventOf(RingSeat& seat) {
   return OwnEvent(seat);
 }
 
-RingWaited Arm(RingCursor<> cursor, RingSeat& seat, uint64_t wanted) {
+RingArmed TryArm(RingCursor<> cursor, RingSeat& seat, uint64_t wanted) {
   ABSL_HARDENING_ASSERT(wanted <= cursor.capacity());
   const int link = LinkOf(seat);
   const int event = seat.event_fd.load(std::memory_order_relaxed);
@@ -206,30 +210,23 @@ RingWaited Arm(RingCursor<> cursor, RingSeat& seat, uint64_t wanted) {
   const bool peer_gone = OtherGone(seat);
   uint32_t signal = 0;
   bool fenced = false;
-  const auto look = [&] {
-    return cursor.BeforeSleep(wanted, WakeBy::kEvent, signal,
-                              [&] { fenced = Fence(cursor, seat); });
-  };
-  Next next = look();
-  if (next == Next::kSleep && !fenced) {
+  const Next next = cursor.BeforeSleep(wanted, WakeBy::kEvent, signal,
+                                       [&] { fenced = Fence(cursor, seat); });
+  RingWait result = peer_gone ? RingWait::kPeerGone : RingWait::kArmed;
+  if (next == Next::kGoOn) result = RingWait::kReady;
+  if (next == Next::kEnd) result = EndOf(cursor);
+  return {.waited = {.cursor = cursor, .result = result}, .sure = fenced};
+}
+
+RingWaited Arm(RingCursor<> cursor, RingSeat& seat, uint64_t wanted) {
+  RingArmed armed = TryArm(cursor, seat, wanted);
+  if (armed.waited.result == RingWait::kArmed && !armed.sure) {
     // What the other side stored before it could see the wish is seen by then. Who
     // polls would not look again.
     absl::SleepFor(kBlindSleep);
-    next = look();
+    armed = TryArm(armed.waited.cursor, seat, wanted);
   }
-  RingWait result = RingWait::kArmed;
-  switch (next) {
-    case Next::kGoOn:
-      result = RingWait::kReady;
-      break;
-    case Next::kEnd:
-      result = EndOf(cursor);
-      break;
-    case Next::kSleep:
-      if (peer_gone) result = RingWait::kPeerGone;
-      break;
-  }
-  return {.cursor = cursor, .result = result};
+  return armed.waited;
 }
 
 bool PeerGone(const RingSeat& seat) {

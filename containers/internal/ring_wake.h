@@ -44,7 +44,7 @@ namespace doppel::internal {
 // Wakes the other side, whose wish has been fulfilled.
 void WakeOther(RingSeat& seat) noexcept;
 
-// The same, however the other side sleeps: this one has closed.
+// The same, however the other side sleeps: this one has closed, or has come.
 void WakeAtEnd(RingSeat& seat) noexcept;
 
 struct RingWaited {
@@ -65,6 +65,14 @@ absl::StatusOr<int> EventOf(RingSeat& seat);
 // Makes the event poll as readable once `wanted` are available or the other side ends.
 // REQUIRES: EventOf(seat) succeeded.
 RingWaited Arm(RingCursor<> cursor, RingSeat& seat, uint64_t wanted);
+
+struct RingArmed {
+  RingWaited waited;
+  bool sure = false;  // Whether the event tells of all that comes from now on.
+};
+
+// The same, but sleeps never: who is not sure to be told looks again after kBlindSleep.
+RingArmed TryArm(RingCursor<> cursor, RingSeat& seat, uint64_t wanted);
 
 // Whether the link has hung up.
 bool PeerGone(const RingSeat& seat);

@@ -9,9 +9,12 @@
 #include <new>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "doppel/alloc/arena.h"
 #include "doppel/alloc/internal/sys.h"
 #include "doppel/alloc/mapping.h"
@@ -34,18 +37,41 @@ uint64_t LockOf(uint64_t offset_bytes, SharedSide side) {
   return offset_bytes + (side == SharedSide::kWriter ? 0 : 1);
 }
 
-// The file opened once more: an open file that no other process has.
-absl::StatusOr<Memfd> Reopen(const Memfd& memfd) {
-  const absl::StatusOr<int> fd = sys::Reopen(memfd.fd());
-  if (!fd.ok()) return fd.status();
-  return AdoptRingFile(*fd);
+// While one looks who else has a side, and says that it has one, no other does. Not next
+// to the others: to unlock a part of what the kernel has made one lock may want memory.
+uint64_t TurnLockOf(uint64_t offset_bytes) { return offset_bytes + 3; }
+
+// Asks again and again, for a second, while it is worth it. Whether it became true.
+template <class Ask, class IsWorthIt>
+absl::StatusOr<bool> AskFor(Ask ask, IsWorthIt is_worth_it) {
+  const absl::Time deadline = absl::Now() + absl::Seconds(1);
+  for (;;) {
+    const absl::StatusOr<bool> answer = ask();
+    if (!answer.ok() || *answer) return answer;
+    if (!is_worth_it() || absl::Now() >= deadline) return false;
+    absl::SleepFor(absl::Microseconds(50));
+  }
+}
+
+// A turn takes microseconds. A process that was stopped within one is not waited for.
+absl::Status TakeTurn(int fd, uint64_t offset_bytes) {
+  const absl::StatusOr<bool> taken =
+      AskFor([&] { return sys::TryLockByte(fd, TurnLockOf(offset_bytes)); },
+             [] { return true; });
+  if (!taken.ok()) return taken.status();
+  if (*taken) return absl::OkStatus();
+  return absl::UnavailableError(
+      "another process is taking a side of the ring, and does not go on: it is "
+      "stopped, or debugged; try again");
 }
 
 }  // namespace
 
 SharedStorage::~SharedStorage() {
   // Not made, moved from, or of a file that goes on by itself.
-  if (!header_extent_ || lock_file_.fd() < 0) return;
+  if (!header_extent_ || seats_ == nullptr || seats_->lock_file.fd() < 0) {
+    return;
+  }
   const absl::StatusOr<bool> held = IsHeldElsewhere();
   if (held.ok() && !*held) return;
   header_extent_.Forget();
@@ -150,9 +176,6 @@ absl::Status SharedStorage::Open(const RingAttachOptions& options) {
           ? new (header_page_.data()) RingHeader<>()
           : std::launder(reinterpret_cast<RingHeader<>*>(header_page_.data()));
 
-  absl::StatusOr<Memfd> lock_file = Reopen(memfd_);
-  if (!lock_file.ok()) return lock_file.status();
-  lock_file_ = *std::move(lock_file);
   for (Mirror* scratch : {&writer_scratch_, &reader_scratch_}) {
     absl::StatusOr<Mirror> made = MakeScratch(items_, /*arena=*/nullptr);
     if (!made.ok()) return made.status();
@@ -167,33 +190,50 @@ absl::Status SharedStorage::Open(const RingAttachOptions& options) {
   if (seats_ == nullptr) {
     return absl::ResourceExhaustedError("no memory for the ring's handles");
   }
+  const absl::StatusOr<int> lock_file = sys::Reopen(memfd_.fd());
+  if (!lock_file.ok()) return lock_file.status();
+  seats_->lock_file.Take(*lock_file);
   return absl::OkStatus();
 }
 
+absl::Status SharedStorage::CheckProcess() const {
+  if (owner_process_ == sys::ProcessId()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      "the ring belongs to the process that made or attached it: in a forked "
+      "child, attach by an invitation");
+}
+
 absl::StatusOr<RingEnd> SharedStorage::Claim(SharedSide side) {
-  if (owner_process_ != sys::ProcessId()) {
-    return absl::FailedPreconditionError(
-        "the ring belongs to the process that attached it: in a forked child, "
-        "attach by an invitation");
+  if (absl::Status process = CheckProcess(); !process.ok()) return process;
+  const int locks = seats_->lock_file.fd();
+  if (absl::Status turn = TakeTurn(locks, offset_bytes_); !turn.ok()) {
+    return turn;
   }
-  const absl::StatusOr<bool> locked =
-      sys::TryLockByte(lock_file_.fd(), LockOf(offset_bytes_, side));
+  const absl::Cleanup end_turn = [&] {
+    sys::UnlockByte(locks, TurnLockOf(offset_bytes_));
+  };
+  const absl::StatusOr<bool> locked = AskFor(
+      [&] { return sys::TryLockByte(locks, LockOf(offset_bytes_, side)); },
+      [&] { return IsPeerEnding(); });
   if (!locked.ok()) return locked.status();
   if (!*locked) {
     return absl::FailedPreconditionError(absl::StrCat(
         "another process ", side == SharedSide::kWriter ? "writes" : "reads",
         " the ring; it has to end, or to destroy its ring, first"));
   }
-  RingSide<>& words = Words(side);
-  // Before the look at the other side: of two that come at once one sees the other.
-  words.link.store(link_id_, std::memory_order_seq_cst);
   if (absl::Status other = CheckOther(side); !other.ok()) {
-    sys::UnlockByte(lock_file_.fd(), LockOf(offset_bytes_, side));
+    sys::UnlockByte(locks, LockOf(offset_bytes_, side));
     return other;
   }
-  words.fenced.store(sys::RegisterForBarriers().ok() ? 1 : 0,
-                     std::memory_order_relaxed);
-  return End(side);
+  RingSide<>& words = Words(side);
+  words.link.store(link_id_, std::memory_order_relaxed);
+  words.fenced.store(
+      sys::RegisterForBarriers().ok() ? kFencedHere : kUnfencedHere,
+      std::memory_order_relaxed);
+  const RingEnd end = End(side);
+  // Whoever has slept until somebody comes learns by which fence.
+  WakeAtEnd(*end.seat);
+  return end;
 }
 
 RingSide<>& SharedStorage::Words(SharedSide side) const {
@@ -203,33 +243,42 @@ RingSide<>& SharedStorage::Words(SharedSide side) const {
 absl::Status SharedStorage::CheckOther(SharedSide side) const {
   const SharedSide other =
       side == SharedSide::kWriter ? SharedSide::kReader : SharedSide::kWriter;
-  const absl::StatusOr<bool> elsewhere =
-      sys::IsLockedElsewhere(lock_file_.fd(), LockOf(offset_bytes_, other));
+  const absl::StatusOr<bool> elsewhere = sys::IsLockedElsewhere(
+      seats_->lock_file.fd(), LockOf(offset_bytes_, other));
   if (!elsewhere.ok()) return elsewhere.status();
   if (!*elsewhere ||
-      Words(other).link.load(std::memory_order_seq_cst) == link_id_) {
+      Words(other).link.load(std::memory_order_relaxed) == link_id_) {
     return absl::OkStatus();
   }
   return absl::FailedPreconditionError(absl::StrCat(
       "the process that ", other == SharedSide::kWriter ? "writes" : "reads",
       " the ring could not wake this one: two processes wake each other by the "
-      "link "
-      "of one invitation, or of one InvitePair, or both have none"));
+      "link of one invitation, or of one InvitePair, or both have none"));
 }
 
 absl::StatusOr<bool> SharedStorage::IsHeldElsewhere() const {
   for (const SharedSide side : {SharedSide::kWriter, SharedSide::kReader}) {
-    absl::StatusOr<bool> held =
-        sys::IsLockedElsewhere(lock_file_.fd(), LockOf(offset_bytes_, side));
+    absl::StatusOr<bool> held = sys::IsLockedElsewhere(
+        seats_->lock_file.fd(), LockOf(offset_bytes_, side));
     if (!held.ok() || *held) return held;
   }
   return false;
 }
 
+bool SharedStorage::IsPeerEnding() const {
+  return seats_->link.fd() >= 0 && seats_->link.HungUp();
+}
+
 absl::Status SharedStorage::CheckAlone() const {
-  const absl::StatusOr<bool> held = IsHeldElsewhere();
-  if (!held.ok()) return held.status();
-  if (!*held && seats_->link.HungUp()) return absl::OkStatus();
+  const absl::StatusOr<bool> alone = AskFor(
+      [&]() -> absl::StatusOr<bool> {
+        const absl::StatusOr<bool> held = IsHeldElsewhere();
+        if (!held.ok()) return held;
+        return !*held && seats_->link.HungUp();
+      },
+      [&] { return IsPeerEnding(); });
+  if (!alone.ok()) return alone.status();
+  if (*alone) return absl::OkStatus();
   return absl::FailedPreconditionError(
       "another process has the ring, or an invitation to it: that one has to "
       "end, or to destroy its ring, first (for two others there is "
@@ -244,6 +293,14 @@ RingEnd SharedStorage::End(SharedSide side) const {
 }
 
 absl::StatusOr<RingInvitation> SharedStorage::Invite() {
+  if (absl::Status process = CheckProcess(); !process.ok()) return process;
+  const int locks = seats_->lock_file.fd();
+  if (absl::Status turn = TakeTurn(locks, offset_bytes_); !turn.ok()) {
+    return turn;
+  }
+  const absl::Cleanup end_turn = [&] {
+    sys::UnlockByte(locks, TurnLockOf(offset_bytes_));
+  };
   if (absl::Status alone = CheckAlone(); !alone.ok()) return alone;
   absl::StatusOr<Memfd> memfd = memfd_.Duplicate();
   if (!memfd.ok()) return memfd.status();
@@ -256,14 +313,15 @@ absl::StatusOr<RingInvitation> SharedStorage::Invite() {
     return replaced;
   }
   link_id_ = mine.id;
-  // Whatever side another process takes, it leaves what is said of it.
+  // In this turn no other process has a side. Who takes one says so itself.
   for (const SharedSide side : {SharedSide::kWriter, SharedSide::kReader}) {
-    Words(side).link.store(link_id_, std::memory_order_seq_cst);
+    Words(side).link.store(link_id_, std::memory_order_relaxed);
   }
   return invitation;
 }
 
 absl::StatusOr<std::array<RingInvitation, 2>> SharedStorage::InvitePair() {
+  if (absl::Status process = CheckProcess(); !process.ok()) return process;
   if (absl::Status alone = CheckAlone(); !alone.ok()) return alone;
   absl::StatusOr<Memfd> first = memfd_.Duplicate();
   if (!first.ok()) return first.status();

@@ -33,6 +33,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "doppel/alloc/arena.h"
+#include "doppel/alloc/internal/process_fd.h"
 #include "doppel/alloc/mapping.h"
 #include "doppel/alloc/memfd.h"
 #include "doppel/containers/internal/mirror.h"
@@ -58,6 +59,9 @@ struct SharedSeats : RingSeats {
   }
 
   RingLink link;
+  // The file, opened anew: locks are an open file's. Behind the link, so that it ends
+  // first: whoever is told of this process's end by the link finds its sides free.
+  ProcessFd lock_file;
 };
 
 class SharedStorage {
@@ -112,12 +116,16 @@ class SharedStorage {
   absl::Status MakeFile(uint64_t min_bytes);
   // Shows the header and makes what this process has besides.
   absl::Status Open(const RingAttachOptions& options);
+  absl::Status CheckProcess() const;
   RingEnd End(SharedSide side) const;
   RingSide<>& Words(SharedSide side) const;
   // FailedPrecondition if another process has the other side and cannot wake this one.
   absl::Status CheckOther(SharedSide side) const;
   // FailedPrecondition if another process is there already.
   absl::Status CheckAlone() const;
+  // Whether the link has hung up. The kernel may be a moment later to take back the locks
+  // of a process that ends.
+  bool IsPeerEnding() const;
   // Whether another process has a side.
   absl::StatusOr<bool> IsHeldElsewhere() const;
 
@@ -135,9 +143,6 @@ class SharedStorage {
   uint64_t capacity_items_ = 0;
   int owner_process_ = 0;
   bool owns_lines_ = false;
-  // The same file, opened anew: locks are an open file's. Last, so that it ends first:
-  // whoever is told of this process's end by the link finds its sides free.
-  Memfd lock_file_;
 };
 
 }  // namespace doppel::internal

@@ -270,6 +270,43 @@ TEST(GuardedRing, ConsumersComeOneAfterAnother) {
   }
 }
 
+// What a consumer finished that came and went before Accept was read again.
+TEST(GuardedRingRegression,
+     AConsumerThatWasNotAcceptedHasFinishedWhatItFinished) {
+  auto producer = Producer::Create(1);
+  ASSERT_THAT(producer, IsOk());
+  {
+    auto first = Consumer::Attach(*producer->Invite());
+    ASSERT_THAT(first, IsOk());
+    ASSERT_THAT(producer->Accept(), IsOk());
+    auto writer = producer->writer();
+    for (uint64_t i = 0; i < 8; ++i) ASSERT_TRUE(writer->try_push(i));
+  }
+  {
+    auto second = Consumer::Attach(*producer->Invite());
+    ASSERT_THAT(second, IsOk());
+    auto reader = second->reader();
+    for (uint64_t i = 0; i < 5; ++i) ASSERT_EQ(reader->try_pop(), i);
+  }
+  auto third = Consumer::Attach(*producer->Invite());
+  ASSERT_THAT(third, IsOk());
+  EXPECT_EQ(third->reader()->try_pop(), 5);
+}
+
+TEST(GuardedRing, AForkedChildInvitesNobody) {
+  auto producer = Producer::Create(1);
+  ASSERT_THAT(producer, IsOk());
+  EXPECT_TRUE(Exited(testing::RunInChild([&] {
+                       const auto refused =
+                           absl::StatusCode::kFailedPrecondition;
+                       return producer->Invite().status().code() == refused &&
+                                      producer->Accept().code() == refused
+                                  ? 0
+                                  : 1;
+                     }),
+                     0));
+}
+
 // A consumer whose words cannot be true takes no item from the one that comes after.
 TEST(GuardedRing, AfterAConsumerThatLiedTheNextBeginsWhereItMay) {
   auto producer = Producer::Create(1);

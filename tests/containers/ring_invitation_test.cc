@@ -2,6 +2,7 @@
 
 #include "doppel/containers/ring_invitation.h"
 
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "doppel/alloc/memfd.h"
 #include "doppel/tests/support/leak_check.h"
+#include "doppel/tests/support/rlimit.h"
 #include "doppel/tests/support/status_matchers.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -75,9 +77,12 @@ TEST(RingInvitation, GoesOverASocketWhole) {
   absl::StatusOr<Memfd> memfd = Memfd::Create({});
   ASSERT_THAT(memfd, IsOk());
   {
-    const RingInvitation sent(dup(memfd->fd()),
-                              {.fd = dup(STDERR_FILENO), .id = 3}, 4096);
+    RingInvitation sent(dup(memfd->fd()), {.fd = dup(STDERR_FILENO), .id = 3},
+                        4096);
     ASSERT_THAT(sent.Send(sockets.fds[0]), IsOk());
+    EXPECT_THAT(sent.Send(sockets.fds[0]),
+                StatusIs(absl::StatusCode::kFailedPrecondition))
+        << "it is for one process";
   }
   absl::StatusOr<RingInvitation> received =
       RingInvitation::Receive(sockets.fds[1]);
@@ -94,7 +99,7 @@ TEST(RingInvitation, GoesOverASocketWhole) {
 TEST(RingInvitation, WithoutALinkItIsNotSent) {
   const Sockets sockets;
   const LeakCheck before;
-  const absl::StatusOr<RingInvitation> invitation =
+  absl::StatusOr<RingInvitation> invitation =
       RingInvitation::WithoutLink(STDIN_FILENO, 4096);
   ASSERT_THAT(invitation, IsOk());
   EXPECT_THAT(invitation->Send(sockets.fds[0]),
@@ -138,6 +143,30 @@ void SendMany(int socket, size_t count) {
   header->cmsg_len = CMSG_LEN(count * sizeof(int));
   std::memcpy(CMSG_DATA(header), fds.data(), count * sizeof(int));
   ASSERT_EQ(sendmsg(socket, &message, 0), sizeof(word));
+}
+
+TEST(RingInvitationRegression, DescriptorsWithoutTheWordsAreRefusedAndClosed) {
+  const Sockets sockets;
+  const LeakCheck before;
+  SendMany(sockets.fds[0], 2);
+  EXPECT_THAT(
+      RingInvitation::Receive(sockets.fds[1]),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no invitation")));
+  EXPECT_TRUE(before.Unchanged());
+}
+
+TEST(RingInvitationRegression, WhatFoundNoRoomIsReceivedLater) {
+  const Sockets sockets;
+  absl::StatusOr<Memfd> memfd = Memfd::Create({});
+  RingInvitation sent(dup(memfd->fd()), {.fd = dup(STDERR_FILENO), .id = 3},
+                      4096);
+  ASSERT_THAT(sent.Send(sockets.fds[0]), IsOk());
+  {
+    const testing::ScopedRlimit none(RLIMIT_NOFILE, 3);
+    EXPECT_THAT(RingInvitation::Receive(sockets.fds[1]),
+                StatusIs(absl::StatusCode::kResourceExhausted));
+  }
+  EXPECT_THAT(RingInvitation::Receive(sockets.fds[1]), IsOk());
 }
 
 // The kernel fills the receiver's buffer to its end, which is aligned: a fourth

@@ -335,5 +335,27 @@ TEST(RingEvent, FailsWhereItCouldBeMissed) {
   EXPECT_THAT(reader.event(), IsOk());
 }
 
+// Each look of a wait that spun was counted.
+TEST(RingWaitRegression, AWaitIsOneCallThatFoundTooLittle) {
+  absl::StatusOr<SpscRing<uint64_t>> ring = SpscRing<uint64_t>::Create(1);
+  ASSERT_TRUE(ring.ok());
+  auto writer = ring->writer();
+  auto reader = ring->reader();
+  for (uint64_t calls = 1; calls <= 3; ++calls) {
+    const absl::Time soon = absl::Now() + absl::Milliseconds(3);
+    EXPECT_EQ(reader.wait(1, {.deadline = soon, .spin = absl::Milliseconds(1)}),
+              RingWait::kDeadlineExceeded);
+    EXPECT_EQ(ring->statistics().pop_refusals, calls);
+    EXPECT_EQ(ring->statistics().pop_stalls, 1);
+  }
+  // The end of a stall is found by waiting, too.
+  ASSERT_TRUE(writer.try_push(7));
+  EXPECT_EQ(reader.wait(), RingWait::kReady);
+  EXPECT_EQ(reader.try_pop(), 7);
+  EXPECT_EQ(reader.try_pop(), std::nullopt);
+  EXPECT_EQ(ring->statistics().pop_refusals, 4);
+  EXPECT_EQ(ring->statistics().pop_stalls, 2);
+}
+
 }  // namespace
 }  // namespace doppel

@@ -9,6 +9,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -38,6 +39,7 @@ namespace {
 using ::doppel::internal::sys::Call;
 using ::doppel::testing::AttachHere;
 using ::doppel::testing::AttachInChild;
+using ::doppel::testing::CallCounter;
 using ::doppel::testing::Child;
 using ::doppel::testing::DiedOf;
 using ::doppel::testing::Exited;
@@ -212,6 +214,90 @@ TEST(SharedRing, AWaitNoticesTheEndHoweverItWaits) {
     EXPECT_EQ(reader->try_pop(), 1);
     child.Wait();
   }
+}
+
+// A child that kept its parent's ring kept the parent's end of the link, and its hold on
+// the side: nothing ended with the parent.
+TEST(SharedRingRegression, AChildKeepsNothingOfItsParentsHold) {
+  std::array<int, 2> report = {-1, -1};
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, report.data()), 0);
+  Child parent([&] {
+    Ring ring = MakeSharedRing();
+    auto writer = ring.writer();
+    RingInvitation invitation = Invite(ring);
+    if (fork() == 0) {
+      // `ring` lives on in this process, too.
+      absl::StatusOr<Ring> mine = Ring::Attach(std::move(invitation));
+      if (!mine.ok()) _exit(1);
+      auto reader = mine->reader();
+      const bool gone = reader->wait(1, kSleepAtOnce) == RingWait::kPeerGone;
+      const char told = !gone ? 'h' : mine->writer().ok() ? 'y' : 'n';
+      _exit(write(report[1], &told, 1) == 1 ? 0 : 1);
+    }
+    Forget(std::move(invitation));
+    absl::SleepFor(absl::Milliseconds(20));
+    return 0;
+  });
+  EXPECT_TRUE(Exited(parent.Wait(), 0));
+  pollfd polled = {.fd = report[0], .events = POLLIN, .revents = 0};
+  ASSERT_EQ(poll(&polled, 1, 60'000), 1) << "the grandchild waits for ever";
+  char told = 0;
+  ASSERT_EQ(read(report[0], &told, 1), 1);
+  EXPECT_EQ(told, 'y');
+  for (const int end : report) close(end);
+}
+
+// The kernel hangs a link up before it has the locks of a process that was killed.
+TEST(SharedRingRegression, WhoIsToldOfTheEndCanInviteAtOnce) {
+  for (int round = 0; round < 20; ++round) {
+    std::array<int, 2> sockets = {-1, -1};
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets.data()), 0);
+    Child creator([&] {
+      Ring ring = MakeSharedRing();
+      auto writer = ring.writer();
+      if (!Invite(ring).Send(sockets[1]).ok()) return 1;
+      if (!writer->try_push(7)) return 2;
+      for (;;) pause();
+      return 0;
+    });
+    absl::StatusOr<RingInvitation> invitation =
+        RingInvitation::Receive(sockets[0]);
+    ASSERT_THAT(invitation, IsOk());
+    absl::StatusOr<Ring> ring = Ring::Attach(*std::move(invitation));
+    ASSERT_THAT(ring, IsOk());
+    auto reader = ring->reader();
+    ASSERT_THAT(reader, IsOk());
+    ASSERT_EQ(reader->wait(), RingWait::kReady);
+    ASSERT_EQ(reader->try_pop(), 7);
+    kill(creator.pid(), SIGKILL);
+    ASSERT_EQ(reader->wait(1, kSleepAtOnce), RingWait::kPeerGone);
+    EXPECT_THAT(ring->Invite(), IsOk()) << round;
+    EXPECT_THAT(ring->writer(), IsOk()) << round;
+    for (const int end : sockets) close(end);
+  }
+}
+
+// Who waited for a peer that had not come yet looked each millisecond.
+TEST(SharedRingRegression, WhoWaitsForAPeerToComeSleeps) {
+  Ring ring = MakeSharedRing();
+  auto reader = ring.reader();
+  {
+    const CallCounter counter;
+    EXPECT_EQ(reader->wait(1, {.deadline = absl::Now() + absl::Milliseconds(50),
+                               .spin = absl::ZeroDuration()}),
+              RingWait::kDeadlineExceeded);
+    EXPECT_LE(counter.count(Call::kFutex), 2);
+  }
+  std::thread peer([&] {
+    absl::SleepFor(absl::Milliseconds(10));
+    Ring other = AttachHere(ring);
+    auto writer = other.writer();
+    absl::SleepFor(absl::Milliseconds(10));
+    ASSERT_TRUE(writer->try_push(7));
+  });
+  EXPECT_EQ(reader->wait(1, kSleepAtOnce), RingWait::kReady);
+  EXPECT_EQ(reader->try_pop(), 7);
+  peer.join();
 }
 
 TEST(SharedRing, TheLinkIsAnEventForPoll) {

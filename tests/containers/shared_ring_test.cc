@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "doppel/alloc/arena.h"
+#include "doppel/alloc/internal/sys.h"
 #include "doppel/alloc/memfd.h"
 #include "doppel/alloc/page_size.h"
 #include "doppel/containers/ring_invitation.h"
@@ -117,15 +118,31 @@ TEST(SharedRing, ASideHasOneHolder) {
   EXPECT_THAT(other.writer(), IsOk());
 }
 
-TEST(SharedRing, AForkedChildGetsNoHandle) {
+TEST(SharedRing, AForkedChildGetsNoHandleAndInvitesNobody) {
   Ring ring = MakeSharedRing();
-  EXPECT_TRUE(Exited(testing::RunInChild([&] {
-                       return ring.writer().status().code() ==
-                                      absl::StatusCode::kFailedPrecondition
-                                  ? 0
-                                  : 1;
-                     }),
-                     0));
+  EXPECT_TRUE(
+      Exited(testing::RunInChild([&] {
+               const auto refused = absl::StatusCode::kFailedPrecondition;
+               return ring.writer().status().code() == refused &&
+                              ring.Invite().status().code() == refused &&
+                              ring.InvitePair().status().code() == refused
+                          ? 0
+                          : 1;
+             }),
+             0));
+}
+
+// A process that was stopped while it took a side is not waited for.
+TEST(SharedRing, AnotherProcessesTurnIsNotWaitedForForLong) {
+  Ring ring = MakeSharedRing();
+  const absl::StatusOr<int> another = internal::sys::Reopen(ring.memfd().fd());
+  ASSERT_THAT(another, IsOk());
+  ASSERT_EQ(*internal::sys::TryLockByte(*another, ring.offset_bytes() + 3),
+            true);
+  EXPECT_THAT(ring.writer(),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("try again")));
+  close(*another);
+  EXPECT_THAT(ring.writer(), IsOk());
 }
 
 TEST(SharedRing, ManyRingsInOneFile) {

@@ -366,5 +366,23 @@ TEST(SpscRingRegression, OneThreadOnBothSidesSeesItsOwnWrites) {
   }
 }
 
+// A reader that only polled found nothing, and the writer no room, for ever.
+TEST(SpscRingRegression, WhatAReaderFinishedTheNextHandsBack) {
+  absl::StatusOr<SpscRing<uint64_t>> ring = SpscRing<uint64_t>::Create(1);
+  ASSERT_THAT(ring, IsOk());
+  auto writer = ring->writer();
+  uint64_t pushed = 0;
+  while (writer.try_push(pushed)) ++pushed;
+  {
+    auto reader = ring->reader();
+    reader.finish(reader.peek().size());
+  }
+  EXPECT_FALSE(writer.try_push(7)) << "it was not released";
+  auto reader = ring->reader();
+  EXPECT_EQ(reader.try_pop(), std::nullopt);
+  EXPECT_TRUE(writer.try_push(7));
+  EXPECT_EQ(reader.try_pop(), 7);
+}
+
 }  // namespace
 }  // namespace doppel

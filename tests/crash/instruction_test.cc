@@ -183,12 +183,12 @@ TEST_P(AtEachInstruction, OfAWriterThatWakes) {
         SCOPED_TRACE(n);
         {
           Ring heir = world.Succeed();
-          absl::StatusOr<RingWriter<Item>> its = heir.writer();
-          ASSERT_TRUE(its.ok()) << its.status();
           const std::atomic<uint32_t>& signal = world.words().writer.signal;
           const uint32_t before = signal.load();
-          ASSERT_TRUE(its->try_push(Numbered(world.pushed())));
+          absl::StatusOr<RingWriter<Item>> its = heir.writer();
+          ASSERT_TRUE(its.ok()) << its.status();
           ASSERT_NE(signal.load(), before) << "the wake that is owed";
+          ASSERT_TRUE(its->try_push(Numbered(world.pushed())));
         }
         world.words().reader.wish.store(0);
         CheckReader(world, *reader, read);
@@ -323,19 +323,58 @@ TEST_P(AtEachInstruction, OfAReaderThatWakes) {
         SCOPED_TRACE(n);
         {
           Ring heir = world.Succeed();
-          absl::StatusOr<RingReader<Item>> its = heir.reader();
-          ASSERT_TRUE(its.ok()) << its.status();
           const std::atomic<uint32_t>& signal = world.words().reader.signal;
           const uint32_t before = signal.load();
+          absl::StatusOr<RingReader<Item>> its = heir.reader();
+          ASSERT_TRUE(its.ok()) << its.status();
+          ASSERT_NE(signal.load(), before) << "the wake that is owed";
           const std::optional<Item> item = its->try_pop();
           ASSERT_TRUE(item.has_value());
-          ASSERT_NE(signal.load(), before) << "the wake that is owed";
           read = item->number + 1;
         }
         world.words().writer.wish.store(0);
         CheckWriter(world, *writer, written, read);
       });
   EXPECT_GT(instructions, 20) << "it makes a system call";
+}
+
+// The next reader polls only, and finds nothing: what the dead one had finished is handed
+// back all the same.
+TEST_P(AtEachInstruction, OfAReaderThatEmptiesTheRing) {
+  World world(GetParam());
+  absl::StatusOr<RingWriter<Item>> writer = world.ring().writer();
+  ASSERT_TRUE(writer.ok());
+  uint64_t written = 0;
+  uint64_t read = 0;
+  const auto fill = [&] {
+    for (; writer->try_push(Numbered(written)); ++written) {
+    }
+  };
+  fill();
+  std::optional<Ring> ring;
+  std::optional<RingReader<Item>> reader;
+  KillAtEachInstruction(
+      [&] {
+        ring.emplace(world.Attach());
+        reader.emplace(*ring->reader());
+      },
+      [&] { reader->consume(reader->peek().size()); },
+      [&](int n) {
+        SCOPED_TRACE(n);
+        {
+          Ring heir = world.Succeed();
+          absl::StatusOr<RingReader<Item>> its = heir.reader();
+          ASSERT_TRUE(its.ok()) << its.status();
+          while (const std::optional<Item> item = its->try_pop()) {
+            ExpectItem(*item, item->number);
+            ASSERT_GE(item->number, read);
+            read = item->number + 1;
+          }
+          ASSERT_EQ(writer->free(), writer->capacity());
+        }
+        read = written;
+        fill();
+      });
 }
 
 TEST_P(AtEachInstruction, OfAReaderThatAttaches) {

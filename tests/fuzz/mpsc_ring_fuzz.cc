@@ -317,8 +317,9 @@ class MpscDriver {
     MpscRing::Producer& producer = *producers_[i];
     if (op >= 240) {
       producer.close();
-      closed_[i] = true;
-      return consumer_event_.Tell();
+      // Once is enough.
+      if (!std::exchange(closed_[i], true)) consumer_event_.Tell();
+      return;
     }
     const absl::StatusOr<int> event = producer.event();
     producer_events_[i].Check(event);
