@@ -21,7 +21,8 @@
 // What next() has shown takes up room until it is released: release before you wait.
 //
 // Thread safety: belongs to one thread at a time, as the readers in it.
-// Errors: a Status, or those of RingWait.
+// Errors: a Status, or those of RingWait. Add and RemoveEnded take memory as std::vector
+//   does (std::bad_alloc).
 //
 // Example:
 //   Lanes<RingReader<int>> lanes;

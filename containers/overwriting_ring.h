@@ -21,8 +21,8 @@
 //      to nothing else, once it has found the ring empty.
 //   3. Pushing is wait-free, and never fails. What readers do makes no difference to it:
 //      they store no word that the producer loads.
-//   4. At least the newest capacity() - capacity() / 16 items are intact (a lap, less
-//      the slots that the producer takes at a time).
+//   4. At least the newest capacity() - max(1, capacity() / 16) items are intact (a lap,
+//      less the slots that the producer takes at a time).
 //   5. A reader copies again only if the producer overwrote all that it had copied.
 //   6. No operation of a handle but event allocates or faults. None makes a system call while no
 //      reader waits, but wait, arm and event.

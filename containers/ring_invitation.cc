@@ -32,7 +32,7 @@ absl::StatusOr<RingInvitation> RingInvitation::Receive(int unix_socket) {
   if (!passed.ok()) return passed.status();
   RingInvitation invitation(passed->fds[0],
                             {.fd = passed->fds[1], .id = passed->words[1]},
-                            passed->words[0]);
+                            passed->words[0], passed->words[2]);
   if (passed->has_words) return invitation;
   return absl::InvalidArgumentError(
       "the message has descriptors, but is no invitation to a ring");
@@ -44,6 +44,7 @@ RingInvitation& RingInvitation::operator=(RingInvitation&& other) noexcept {
     ring_fd_ = std::exchange(other.ring_fd_, -1);
     link_ = std::exchange(other.link_, {});
     offset_bytes_ = other.offset_bytes_;
+    ring_number_ = other.ring_number_;
   }
   return *this;
 }
@@ -56,11 +57,11 @@ absl::Status RingInvitation::Send(int unix_socket) {
   }
   if (absl::Status sent =
           sys::SendDescriptors(unix_socket, std::array{ring_fd_, link_.fd},
-                               {offset_bytes_, link_.id});
+                               {offset_bytes_, link_.id, ring_number_});
       !sent.ok()) {
     return sent;
   }
-  *this = RingInvitation(-1, {}, 0);
+  Reset();
   return absl::OkStatus();
 }
 

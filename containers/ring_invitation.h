@@ -58,7 +58,8 @@ class RingInvitation {
   RingInvitation(RingInvitation&& other) noexcept
       : ring_fd_(std::exchange(other.ring_fd_, -1)),
         link_(std::exchange(other.link_, {})),
-        offset_bytes_(other.offset_bytes_) {}
+        offset_bytes_(other.offset_bytes_),
+        ring_number_(other.ring_number_) {}
   RingInvitation& operator=(RingInvitation&& other) noexcept;
   ~RingInvitation() { Close(); }
 
@@ -67,23 +68,34 @@ class RingInvitation {
   // sendmsg(2) reports; it is as it was then.
   absl::Status Send(int unix_socket);
 
+  // Closes what it has: after a fork(2), in the process that it is not for.
+  void Reset() { *this = RingInvitation(); }
+
   // Where the ring begins in its file.
   uint64_t offset_bytes() const { return offset_bytes_; }
+  // Which ring it is, of those that stand there one after another; 0: whichever.
+  uint64_t ring_number() const { return ring_number_; }
 
   // For the rings: the descriptors are the caller's to close.
   int ReleaseRing() { return std::exchange(ring_fd_, -1); }
   Link ReleaseLink() { return std::exchange(link_, {}); }
 
   // For the rings: takes the descriptors.
-  RingInvitation(int ring_fd, Link link, uint64_t offset_bytes)
-      : ring_fd_(ring_fd), link_(link), offset_bytes_(offset_bytes) {}
+  RingInvitation(int ring_fd, Link link, uint64_t offset_bytes,
+                 uint64_t ring_number = 0)
+      : ring_fd_(ring_fd),
+        link_(link),
+        offset_bytes_(offset_bytes),
+        ring_number_(ring_number) {}
 
  private:
+  RingInvitation() = default;
   void Close();
 
-  int ring_fd_;            // Owned; -1 when given away.
-  Link link_;              // Owned.
-  uint64_t offset_bytes_;  // More than 0 for a ring in an arena's file.
+  int ring_fd_ = -1;           // Owned; -1 when given away.
+  Link link_;                  // Owned.
+  uint64_t offset_bytes_ = 0;  // More than 0 for a ring in an arena's file.
+  uint64_t ring_number_ = 0;
 };
 
 }  // namespace doppel

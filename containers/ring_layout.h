@@ -11,6 +11,7 @@
 //          896  end                                             256  signal, closed
 //   the items, elsewhere in the file, shown twice               264  finished
 //                                                               272  statistics
+//                                                               296  link
 //
 // Invariants:
 //   1. Every word has one owner that stores to it, and whoever loads it loads it once
@@ -24,7 +25,8 @@
 //   4. Numbers are stored in the machine's own byte order; both sides run on it.
 //
 // Thread safety: the words are atomic. RingIdentity is written before the file is
-//   given away, and not after.
+//   given away, and after that only if a ring in an arena's file ends: its number is 0
+//   then.
 // Errors: CheckIdentity says what does not fit.
 //
 // Example:
@@ -110,8 +112,11 @@ struct RingIdentity {
   uint64_t capacity_bytes = 0;      // Of the items: what is shown twice.
   uint64_t item_bytes = 0;          // Positions count items of this size.
   uint32_t sides = 0;  // Whose words are here: kWriterHere, kReaderHere.
+  uint32_t no_meaning = 0;
+  // SharedRing: other rings on the same pages, earlier and later, have others.
+  uint64_t number = 0;
   // Up to the next line. Zero. (Not by alignas: an identity is copied to the stack.)
-  uint32_t reserved[21] = {};
+  uint64_t reserved[9] = {};
 };
 
 inline constexpr uint32_t kWriterHere = 1;
@@ -150,6 +155,7 @@ static_assert(offsetof(RingIdentity, items_offset_bytes) == 16);
 static_assert(offsetof(RingIdentity, capacity_bytes) == 24);
 static_assert(offsetof(RingIdentity, item_bytes) == 32);
 static_assert(offsetof(RingIdentity, sides) == 40);
+static_assert(offsetof(RingIdentity, number) == 48);
 static_assert(sizeof(RingIdentity) == kRingLineBytes);
 
 static_assert(offsetof(RingHeader<>, identity) == 0);

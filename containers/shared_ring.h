@@ -30,9 +30,9 @@
 //
 // Thread safety: as SpscRing's.
 // Fork: a child of fork(2) attaches by an invitation that was made before. The ring
-//   object itself is its parent's, and gives the child no handle. A child that keeps
-//   the ring's descriptors (it neither ends nor runs exec) keeps its parent's hold on
-//   the sides alive as well.
+//   object itself is its parent's, and gives the child no handle. What holds the sides
+//   and the link is closed in a child (internal/process_fd.h), so that they end with the
+//   process that has them.
 // Errors: a Status each. Operations are the handles'; a peer whose positions cannot be
 //   true poisons them (DataLoss).
 //
@@ -44,7 +44,7 @@
 //     mine->writer()->try_push(7);
 //     _exit(0);
 //   }
-//   invitation = absl::CancelledError();  // The child's alone.
+//   invitation->Reset();  // The child's alone.
 //   absl::StatusOr<RingReader<int>> reader = ring->reader();
 //   while (reader->wait() == RingWait::kReady) Use(*reader->try_pop());
 
@@ -92,7 +92,8 @@ class SharedRing {
 
   // The ring that the invitation is to. Of huge pages an address as aligned shows them.
   // Fails with InvalidArgument for a file that holds no ring, or one of items of
-  // another size, and with what the file and the mapping report.
+  // another size, FailedPrecondition for a ring that was destroyed, and with what the
+  // file and the mapping report.
   static absl::StatusOr<SharedRing> Attach(RingInvitation invitation,
                                            const AttachOptions& options = {}) {
     return OfStorage(internal::SharedStorage::Attach(std::move(invitation),
@@ -105,7 +106,7 @@ class SharedRing {
   SharedRing& operator=(SharedRing&&) noexcept = default;
 
   // What is in the ring stays there, for whoever else has it. The pages of an arena
-  // stay only to a process that has a side; to others they are somebody else's then.
+  // stay only to a process that has a side; others find that the ring is no more.
   // REQUIRES: no handle of this object lives.
   ~SharedRing() = default;
 
@@ -117,7 +118,8 @@ class SharedRing {
   absl::StatusOr<RingInvitation> Invite() { return storage_.Invite(); }
 
   // For two other processes, which wake each other: a broker's, that takes no side.
-  // Fails as Invite does. REQUIRES: no side was taken by this object.
+  // Fails as Invite does. REQUIRES: no side was taken by this object, and those of an
+  // earlier pair have ended.
   absl::StatusOr<std::array<RingInvitation, 2>> InvitePair() {
     return storage_.InvitePair();
   }
@@ -125,8 +127,9 @@ class SharedRing {
   // The producer's handle; this process is the one that writes from then on, until the
   // ring object is destroyed. It goes on behind what was published.
   // Fails with FailedPrecondition while another process writes, while one reads that
-  // has another link than this process, so that they could not wake each other, and in
-  // a forked child.
+  // has another link than this process, so that they could not wake each other, when the
+  // ring is no more, and in a forked child. With Unavailable if a process that takes a
+  // side at this moment is stopped: after a second.
   // REQUIRES: no other Writer of this object lives.
   absl::StatusOr<Writer> writer() {
     const auto end = storage_.Claim(internal::SharedSide::kWriter);

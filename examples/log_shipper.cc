@@ -79,7 +79,7 @@ absl::Status Run() {
       _exit(mine.ok() ? Work(*std::move(mine), life) : 1);
     }
     // The program alone has its end of the link now: it hangs up when that ends.
-    invitation = absl::CancelledError();
+    invitation->Reset();
     const int lines = Ship(log);
     waitpid(program, nullptr, 0);
     std::printf("the program was killed; %d of its lines are shipped\n", lines);

@@ -119,10 +119,10 @@ absl::StatusOr<size_t> Pread(int fd, std::span<std::byte> into,
                              uint64_t offset_bytes);
 absl::StatusOr<size_t> Pwrite(int fd, std::span<const std::byte> from,
                               uint64_t offset_bytes);
-// Descriptors over a Unix socket (SCM_RIGHTS, unix(7)), with two words of data. kNever:
+// Descriptors over a Unix socket (SCM_RIGHTS, unix(7)), with three words of data. kNever:
 // what would block is an error (Unavailable).
 inline constexpr size_t kMaxPassed = 2;
-using PassedWords = std::array<uint64_t, 2>;
+using PassedWords = std::array<uint64_t, 3>;
 enum class Blocking : uint8_t { kAsTheSocket, kNever };
 absl::Status SendDescriptors(int socket, std::span<const int> fds,
                              const PassedWords& words,

@@ -53,6 +53,12 @@ absl::StatusOr<bool> AskFor(Ask ask, IsWorthIt is_worth_it) {
   }
 }
 
+absl::Status EndedRing() {
+  return absl::FailedPreconditionError(
+      "the ring is no more: who made it has destroyed it, and its pages may be "
+      "another's");
+}
+
 // A turn takes microseconds. A process that was stopped within one is not waited for.
 absl::Status TakeTurn(int fd, uint64_t offset_bytes) {
   const absl::StatusOr<bool> taken =
@@ -72,8 +78,18 @@ SharedStorage::~SharedStorage() {
   if (!header_extent_ || seats_ == nullptr || seats_->lock_file.fd() < 0) {
     return;
   }
-  const absl::StatusOr<bool> held = IsHeldElsewhere();
-  if (held.ok() && !*held) return;
+  const int locks = seats_->lock_file.fd();
+  if (TakeTurn(locks, offset_bytes_).ok()) {
+    const absl::Cleanup end_turn = [&] {
+      sys::UnlockByte(locks, TurnLockOf(offset_bytes_));
+    };
+    const absl::StatusOr<bool> held = IsHeldElsewhere();
+    if (held.ok() && !*held) {
+      // Who has attached takes no side any more.
+      Number().store(0, std::memory_order_relaxed);
+      return;
+    }
+  }
   header_extent_.Forget();
   items_.ForgetExtent();
 }
@@ -95,6 +111,8 @@ absl::StatusOr<SharedStorage> SharedStorage::Create(
       !open.ok()) {
     return open;
   }
+  // No two rings begin at the same time on the same pages.
+  storage.identity_.number = static_cast<uint64_t>(absl::GetCurrentTimeNanos());
   storage.header_->identity = storage.identity_;
   return storage;
 }
@@ -112,6 +130,8 @@ absl::StatusOr<SharedStorage> SharedStorage::Attach(
                    {.item_bytes = item_bytes, .sides = kBothHere});
   if (!identity.ok()) return identity.status();
   storage.identity_ = *identity;
+  const uint64_t wanted = invitation.ring_number();
+  if (wanted != 0 && wanted != identity->number) return EndedRing();
   absl::StatusOr<Mirror> items =
       ShowItems(storage.memfd_, *identity, {.lock = options.lock});
   if (!items.ok()) return items.status();
@@ -212,6 +232,9 @@ absl::StatusOr<RingEnd> SharedStorage::Claim(SharedSide side) {
   const absl::Cleanup end_turn = [&] {
     sys::UnlockByte(locks, TurnLockOf(offset_bytes_));
   };
+  if (Number().load(std::memory_order_relaxed) != identity_.number) {
+    return EndedRing();
+  }
   const absl::StatusOr<bool> locked = AskFor(
       [&] { return sys::TryLockByte(locks, LockOf(offset_bytes_, side)); },
       [&] { return IsPeerEnding(); });
@@ -234,6 +257,10 @@ absl::StatusOr<RingEnd> SharedStorage::Claim(SharedSide side) {
   // Whoever has slept until somebody comes learns by which fence.
   WakeAtEnd(*end.seat);
   return end;
+}
+
+std::atomic_ref<uint64_t> SharedStorage::Number() const {
+  return std::atomic_ref<uint64_t>(header_->identity.number);
 }
 
 RingSide<>& SharedStorage::Words(SharedSide side) const {
@@ -308,7 +335,8 @@ absl::StatusOr<RingInvitation> SharedStorage::Invite() {
       MakeRingLink();
   if (!ends.ok()) return ends.status();
   const auto& [mine, theirs] = *ends;
-  RingInvitation invitation(memfd->Release(), theirs, offset_bytes_);
+  RingInvitation invitation(memfd->Release(), theirs, offset_bytes_,
+                            identity_.number);
   if (absl::Status replaced = seats_->link.Replace(mine.fd); !replaced.ok()) {
     return replaced;
   }
@@ -330,9 +358,10 @@ absl::StatusOr<std::array<RingInvitation, 2>> SharedStorage::InvitePair() {
   const absl::StatusOr<std::array<RingInvitation::Link, 2>> ends =
       MakeRingLink();
   if (!ends.ok()) return ends.status();
-  return std::array{
-      RingInvitation(first->Release(), (*ends)[0], offset_bytes_),
-      RingInvitation(second->Release(), (*ends)[1], offset_bytes_)};
+  return std::array{RingInvitation(first->Release(), (*ends)[0], offset_bytes_,
+                                   identity_.number),
+                    RingInvitation(second->Release(), (*ends)[1], offset_bytes_,
+                                   identity_.number)};
 }
 
 bool SharedStorage::PeerGone() const {

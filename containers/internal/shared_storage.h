@@ -26,6 +26,7 @@
 #define DOPPEL_CONTAINERS_INTERNAL_SHARED_STORAGE_H_
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -119,6 +120,8 @@ class SharedStorage {
   absl::Status CheckProcess() const;
   RingEnd End(SharedSide side) const;
   RingSide<>& Words(SharedSide side) const;
+  // Of the ring that is there now.
+  std::atomic_ref<uint64_t> Number() const;
   // FailedPrecondition if another process has the other side and cannot wake this one.
   absl::Status CheckOther(SharedSide side) const;
   // FailedPrecondition if another process is there already.

@@ -9,11 +9,15 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "doppel/containers/guarded_ring.h"
 #include "doppel/containers/lanes.h"
 #include "doppel/containers/message.h"
@@ -22,6 +26,7 @@
 #include "doppel/tests/support/child.h"
 #include "doppel/tests/support/hostile_ring.h"
 #include "doppel/tests/support/status_matchers.h"
+#include "doppel/tests/support/waiting.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -31,6 +36,7 @@ namespace {
 using ::doppel::testing::Child;
 using ::doppel::testing::HostileFile;
 using ::doppel::testing::IsOk;
+using ::doppel::testing::kSleepAtOnce;
 using ::doppel::testing::NumberedPayload;
 using ::doppel::testing::Payload;
 using ::doppel::testing::StatusIs;
@@ -192,6 +198,30 @@ TEST(GuardedRingLies, AConsumerThatLiesPoisonsTheWriter) {
     ASSERT_THAT(writer.event(), IsOk());
     EXPECT_EQ(writer.arm(message.size()), RingWait::kDataLoss);
   }
+}
+
+// A peer that takes no part in fences may store a position after this side's look, and
+// not see the wish: it is looked at again, and holds up nobody in the meantime.
+TEST(GuardedRingLies, APeerThatDoesNotTellIsLookedAtAgain) {
+  HostileProducer peer;
+  peer.file.header().writer.fenced = kUnfencedHere;
+  Lanes<MessageReader> lanes;
+  MessageReader reader(*peer.consumer->reader());
+  ASSERT_THAT(reader.event(), IsOk());
+  bool sure = true;
+  EXPECT_EQ(reader.TryArm(sure), RingWait::kArmed);
+  EXPECT_FALSE(sure);
+  peer.file.header().writer.fenced = kFencedHere;
+  EXPECT_EQ(reader.TryArm(sure), RingWait::kArmed);
+  EXPECT_TRUE(sure);
+  peer.file.header().writer.fenced = kUnfencedHere;
+  ASSERT_THAT(lanes.Add(std::move(reader)), IsOk());
+  std::thread partner([&] {
+    absl::SleepFor(absl::Milliseconds(10));
+    peer.Put({.payload_bytes = 8});
+  });
+  EXPECT_EQ(lanes.wait(kSleepAtOnce), RingWait::kReady);
+  partner.join();
 }
 
 // The lies come from another process, which then dies of nothing that it did here.

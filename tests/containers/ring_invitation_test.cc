@@ -78,7 +78,7 @@ TEST(RingInvitation, GoesOverASocketWhole) {
   ASSERT_THAT(memfd, IsOk());
   {
     RingInvitation sent(dup(memfd->fd()), {.fd = dup(STDERR_FILENO), .id = 3},
-                        4096);
+                        4096, 5);
     ASSERT_THAT(sent.Send(sockets.fds[0]), IsOk());
     EXPECT_THAT(sent.Send(sockets.fds[0]),
                 StatusIs(absl::StatusCode::kFailedPrecondition))
@@ -88,6 +88,7 @@ TEST(RingInvitation, GoesOverASocketWhole) {
       RingInvitation::Receive(sockets.fds[1]);
   ASSERT_THAT(received, IsOk());
   EXPECT_EQ(received->offset_bytes(), 4096);
+  EXPECT_EQ(received->ring_number(), 5);
   const RingInvitation::Link link = received->ReleaseLink();
   EXPECT_EQ(link.id, 3);
   close(link.fd);

@@ -34,6 +34,7 @@ TEST(RingLayout, GoldenBytes) {
   header->identity.capacity_bytes = 0x10000;
   header->identity.item_bytes = 8;
   header->identity.sides = kWriterHere | kReaderHere;
+  header->identity.number = 0xbb;
   header->writer.position = 0x0102030405060708;
   header->writer.wish = 0x11;
   header->writer.wake_by = WakeBy::kEvent;
@@ -64,6 +65,7 @@ TEST(RingLayout, GoldenBytes) {
       {26, 0x01},
       {32, 8},
       {40, 3},
+      {48, 0xbb},
       // writer
       {128, 8},
       {129, 7},

@@ -167,6 +167,30 @@ TEST(SharedRing, ManyRingsInOneFile) {
   }
 }
 
+// Its pages may be another ring's: who was invited took a side of that one.
+TEST(SharedRingRegression, AnEndedRingOfAnArenaIsNoMore) {
+  const absl::StatusOr<std::shared_ptr<Arena>> arena = Arena::Create();
+  ASSERT_THAT(arena, IsOk());
+  const auto is_no_more = StatusIs(absl::StatusCode::kFailedPrecondition,
+                                   HasSubstr("the ring is no more"));
+  absl::StatusOr<Ring> ring = Ring::Create(1, {.arena = *arena});
+  RingInvitation never_used = Invite(*ring);
+  const uint64_t offset_bytes = ring->offset_bytes();
+  ring = Ring::Create(1, {.arena = *arena});
+  ring = absl::CancelledError();
+  ring = Ring::Create(1, {.arena = *arena});
+  ASSERT_EQ(ring->offset_bytes(), offset_bytes) << "the same pages";
+  EXPECT_THAT(Ring::Attach(std::move(never_used)), is_no_more);
+  absl::StatusOr<Ring> attached = Ring::Attach(Invite(*ring));
+  ASSERT_THAT(attached, IsOk());
+  ring = absl::CancelledError();
+  EXPECT_THAT(attached->writer(), is_no_more);
+  ring = Ring::Create(1, {.arena = *arena});
+  ASSERT_EQ(ring->offset_bytes(), offset_bytes);
+  EXPECT_THAT(attached->writer(), is_no_more);
+  EXPECT_THAT(ring->reader(), IsOk());
+}
+
 TEST(SharedRing, OnHugePages) {
   constexpr uint64_t kHugeBytes = uint64_t{2} << 20;
   if (testing::FreeHugetlbPages(kHugeBytes) < 4) {

@@ -180,7 +180,7 @@ TEST_P(RandomKill, OfTheWriter) {
     Child child([&] {
       return WriteUntilKilled(AttachInChild(ring_, invitation), seed, diary);
     });
-    invitation = RingInvitation(-1, {}, 0);
+    invitation.Reset();
     const uint64_t last_operation = random_() % kMostOperations;
     for (bool killed = false;;) {
       const RingWait waited = reader.wait(1, kSleepSoon);
@@ -210,7 +210,7 @@ TEST_P(RandomKill, OfTheReader) {
     Child child([&] {
       return ReadUntilKilled(AttachInChild(ring_, invitation), seed, diary);
     });
-    invitation = RingInvitation(-1, {}, 0);
+    invitation.Reset();
     const uint64_t last_operation = random_() % kMostOperations;
     for (bool killed = false;;) {
       const RingWait waited = writer.wait(1, kSleepSoon);
