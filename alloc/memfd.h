@@ -108,7 +108,8 @@ class Memfd {
                                       const Expectation& expectation);
 
   // One descriptor from a Unix socket (unix(7), SCM_RIGHTS), adopted; closed if it
-  // is refused. Blocks as the socket does.
+  // is refused. Blocks as the socket does. Fails with ResourceExhausted if this process
+  // may have no more descriptors: try again.
   static absl::StatusOr<Memfd> Receive(int unix_socket,
                                        const Expectation& expectation);
 

@@ -22,11 +22,6 @@ absl::StatusOr<RingInvitation> RingInvitation::WithoutLink(
 }
 
 absl::StatusOr<RingInvitation> RingInvitation::Receive(int unix_socket) {
-  // What comes and finds no room is lost.
-  if (absl::Status room = sys::CheckRoomForDescriptors(unix_socket, 2);
-      !room.ok()) {
-    return room;
-  }
   const absl::StatusOr<sys::PassedDescriptors> passed =
       sys::ReceiveDescriptors(unix_socket, 2);
   if (!passed.ok()) return passed.status();

@@ -133,11 +133,10 @@ struct PassedDescriptors {
   bool has_words = false;
 };
 // InvalidArgument when the message carries not just `count`, Unavailable at the end of
-// the stream, ResourceExhausted if they came and found no room: they are lost then.
+// the stream, ResourceExhausted if there is no room for so many: they may be received
+// later. DataLoss if other threads took the room meanwhile: they are not there any more.
 absl::StatusOr<PassedDescriptors> ReceiveDescriptors(
     int socket, size_t count, Blocking blocking = Blocking::kAsTheSocket);
-// Whether the process may have `count` descriptors more: copies `fd` as often.
-absl::Status CheckRoomForDescriptors(int fd, size_t count);
 // The whole of a small file of /proc or /sys.
 absl::StatusOr<std::string> ReadFile(const std::string& path);
 

@@ -288,8 +288,33 @@ absl::Status SendDescriptors(int socket, std::span<const int> fds,
                  "still reads");
 }
 
+namespace {
+
+// Whether the process may have `count` descriptors more: copies `fd` as often.
+absl::Status CheckRoomForDescriptors(int fd, size_t count) {
+  ABSL_HARDENING_ASSERT(count <= kMaxPassed);
+  std::array<int, kMaxPassed> fds;
+  absl::Status room;
+  size_t made = 0;
+  for (; made < count && room.ok(); ++made) {
+    const absl::StatusOr<int> copy = Dup(fd);
+    room = copy.status();
+    fds[made] = copy.value_or(-1);
+  }
+  for (size_t i = 0; i < made; ++i) {
+    if (fds[i] >= 0) Close(fds[i]);
+  }
+  return room;
+}
+
+}  // namespace
+
 absl::StatusOr<PassedDescriptors> ReceiveDescriptors(int socket, size_t count,
                                                      Blocking blocking) {
+  // What comes and finds no room is lost.
+  if (absl::Status room = CheckRoomForDescriptors(socket, count); !room.ok()) {
+    return room;
+  }
   PassedDescriptors passed;
   iovec data = {passed.words.data(), sizeof(passed.words)};
   // Room for one more: a peer that sends too many is refused, not truncated.
@@ -330,7 +355,7 @@ absl::StatusOr<PassedDescriptors> ReceiveDescriptors(int socket, size_t count,
         "recvmsg(", socket, "): the peer closed the socket and sent nothing"));
   }
   if (truncated && received_count < count) {
-    return absl::ResourceExhaustedError(absl::StrCat(
+    return absl::DataLossError(absl::StrCat(
         "recvmsg(", socket,
         "): RLIMIT_NOFILE left no room for the descriptors that came, and they "
         "are lost; raise it, and have them sent again"));
@@ -340,22 +365,6 @@ absl::StatusOr<PassedDescriptors> ReceiveDescriptors(int socket, size_t count,
       truncated
           ? "more descriptors than one takes"
           : absl::StrCat(received_count, " descriptors in place of ", count)));
-}
-
-absl::Status CheckRoomForDescriptors(int fd, size_t count) {
-  ABSL_HARDENING_ASSERT(count <= kMaxPassed);
-  std::array<int, kMaxPassed> fds;
-  absl::Status room;
-  size_t made = 0;
-  for (; made < count && room.ok(); ++made) {
-    const absl::StatusOr<int> copy = Dup(fd);
-    room = copy.status();
-    fds[made] = copy.value_or(-1);
-  }
-  for (size_t i = 0; i < made; ++i) {
-    if (fds[i] >= 0) Close(fds[i]);
-  }
-  return room;
 }
 
 absl::StatusOr<std::string> ReadFile(const std::string& path) {

@@ -218,12 +218,9 @@ absl::StatusOr<Memfd> GuardedStorage::ReceiveAnswer(absl::Time deadline) {
     return absl::UnavailableError(
         "the consumer's process ended before it attached");
   }
-  // What comes and finds no room is lost.
-  if (absl::Status room = sys::CheckRoomForDescriptors(link, 1); !room.ok()) {
-    return room;
-  }
   const absl::StatusOr<sys::PassedDescriptors> passed =
       sys::ReceiveDescriptors(link, 1, sys::Blocking::kNever);
+  if (absl::IsResourceExhausted(passed.status())) return passed.status();
   absl::StatusOr<Memfd> file =
       passed.ok() ? AdoptRingFile(passed->fds[0]) : passed.status();
   // A consumer answers once: what came and was lost does not come again.

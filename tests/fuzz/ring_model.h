@@ -124,7 +124,10 @@ class RingModel {
     HandOver(side);
     side.armed = false;
     side.event_due = false;
-    if (Look(side) >= wanted) return RingWait::kReady;
+    if (Look(side) >= wanted) {
+      side.stalled = false;
+      return RingWait::kReady;
+    }
     if (OtherOf(side).closed) return RingWait::kClosed;
     if (peer_gone) return RingWait::kPeerGone;
     side.armed = true;
@@ -139,13 +142,15 @@ class RingModel {
     if (other.armed) other.event_due = true;
   }
 
-  // A new handle. What the one before had not published is forgotten.
+  // A new handle. What the one before had not published is forgotten, and what it had
+  // finished is handed back.
   void Open(Side& side) {
     if (side.writes) staged_.Clear();
     side.known = 0;
     side.closed = false;
     side.armed = false;
     side.event_due = false;
+    HandOver(side);
   }
 
   // The items and the handles are gone.
