@@ -46,7 +46,7 @@ template <class Ask, class IsWorthIt>
 absl::StatusOr<bool> AskFor(Ask ask, IsWorthIt is_worth_it) {
   const absl::Time deadline = absl::Now() + absl::Seconds(1);
   for (;;) {
-    const absl::StatusOr<bool> answer = ask();
+    absl::StatusOr<bool> answer = ask();
     if (!answer.ok() || *answer) return answer;
     if (!is_worth_it() || absl::Now() >= deadline) return false;
     absl::SleepFor(absl::Microseconds(50));
@@ -299,7 +299,7 @@ bool SharedStorage::IsPeerEnding() const {
 absl::Status SharedStorage::CheckAlone() const {
   const absl::StatusOr<bool> alone = AskFor(
       [&]() -> absl::StatusOr<bool> {
-        const absl::StatusOr<bool> held = IsHeldElsewhere();
+        absl::StatusOr<bool> held = IsHeldElsewhere();
         if (!held.ok()) return held;
         return !*held && seats_->link.HungUp();
       },
