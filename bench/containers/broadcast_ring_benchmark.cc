@@ -6,10 +6,11 @@
 // others that of each queue.
 //
 // An item counts once, however many consumers get it. On a machine of two processors
-// two consumers share one of them (broadcast_subjects.h).
+// two consumers share one of them (broadcast_workloads.h).
 
 #include "benchmark/benchmark.h"
 #include "doppel/bench/containers/broadcast_subjects.h"
+#include "doppel/bench/containers/broadcast_workloads.h"
 
 namespace doppel::bench {
 namespace {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The ways to give each item to several consumers that are compared, each behind the
-// same few functions, and the threads that use them.
+// same few functions. broadcast_workloads.h has the threads that use them.
 //
 //   subject(bytes, n) ─┬─ writer()  ─ Push, Fill    (benchmark's thread)
 //                      ├─ reader(0) ─ Pop, Drain    (partner)
@@ -16,9 +16,6 @@
 //      when they find no room. Subjects that overwrite never do.
 //   3. Pop and Drain return how many items are behind this consumer now: what it got,
 //      and what it was overrun by. 0 for "not now".
-//   4. On a machine of two processors the second consumer shares the first one's: what
-//      two cost then is what they cost one core that takes turns. Who finds nothing
-//      gives the core up.
 //
 // Thread safety: one thread a handle.
 // Errors: a subject that cannot be made throws std::runtime_error.
@@ -39,19 +36,14 @@
 #include <memory>
 #include <mutex>
 #include <numeric>
-#include <optional>
 #include <span>
 #include <stdexcept>
-#include <string>
-#include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "absl/base/attributes.h"
-#include "benchmark/benchmark.h"
 #include "boost/circular_buffer.hpp"
-#include "boost/lockfree/spsc_queue.hpp"
-#include "doppel/bench/containers/ring_harness.h"
 #include "doppel/bench/containers/ring_subjects.h"
 #include "doppel/containers/broadcast_ring.h"
 #include "doppel/containers/overwriting_ring.h"
@@ -165,17 +157,15 @@ class DoppelOverwriting {
 };
 
 // A queue for each consumer, filled in turn.
-class BoostEach {
+template <class Items>
+class QueueEach {
  public:
-  static constexpr char kName[] = "boost_spsc_each";
-  using Queue = boost::lockfree::spsc_queue<uint64_t>;
-
   struct Writer {
-    BoostEach* self;
+    QueueEach* self;
     template <class Wait>
     ABSL_ATTRIBUTE_ALWAYS_INLINE void Push(uint64_t item, Wait wait) {
       for (const auto& queue : self->queues_) {
-        while (!queue->push(item)) wait();
+        while (!queue->writer().Push(item)) wait();
       }
     }
     template <class Wait>
@@ -183,42 +173,46 @@ class BoostEach {
       std::array<uint64_t, kBatch> items;
       std::iota(items.begin(), items.end(), first);
       for (const auto& queue : self->queues_) {
-        size_t done = queue->push(items.data(), kBatch);
+        auto writer = queue->writer();
+        size_t done = writer.PushSome(items);
         while (done < kBatch) {
           wait();
-          done += queue->push(items.data() + done, kBatch - done);
+          done += writer.PushSome(std::span(items).subspan(done));
         }
       }
     }
   };
   struct Reader {
-    Queue* queue;
+    typename Items::Reader queue;
     ABSL_ATTRIBUTE_ALWAYS_INLINE size_t Pop(uint64_t& sum) {
       uint64_t item = 0;
-      if (!queue->pop(item)) return 0;
+      if (!queue.Pop(item)) return 0;
       sum += item;
       return 1;
     }
     ABSL_ATTRIBUTE_ALWAYS_INLINE size_t Drain(uint64_t& sum) {
-      std::array<uint64_t, kBatch> items;
-      const size_t n = queue->pop(items.data(), items.size());
-      sum += Sum(std::span(items).first(n));
-      return n;
+      return queue.Drain(sum);
     }
   };
 
-  BoostEach(size_t bytes, int consumers) {
+  QueueEach(size_t bytes, int consumers) {
     for (int i = 0; i < consumers; ++i) {
-      queues_.push_back(std::make_unique<Queue>(bytes / sizeof(uint64_t)));
+      queues_.push_back(std::make_unique<Items>(bytes));
     }
   }
   Writer writer() { return {this}; }
   Reader reader(int consumer) {
-    return {queues_[static_cast<size_t>(consumer)].get()};
+    return {queues_[static_cast<size_t>(consumer)]->reader()};
   }
 
  private:
-  std::vector<std::unique_ptr<Queue>> queues_;
+  std::vector<std::unique_ptr<Items>> queues_;
+};
+
+class BoostEach : public QueueEach<BoostItems> {
+ public:
+  static constexpr char kName[] = "boost_spsc_each";
+  using QueueEach::QueueEach;
 };
 
 // A container under a mutex for each consumer. kOverwrites: boost's circular buffer,
@@ -310,95 +304,6 @@ class MutexEach {
   size_t capacity_;
   std::vector<std::unique_ptr<Queue>> queues_;
 };
-
-// What the consumers of a run made of it.
-struct Spread {
-  uint64_t sum = 0;   // Of all.
-  uint64_t lost = 0;  // Of subjects that overwrite.
-};
-
-// Runs `send(writer, wait)`, an iteration's load of `load` items, against kConsumers
-// partners that take by `take(reader, sum)`.
-template <class Subject, int kConsumers, class Send, class Take>
-Spread SpreadItems(benchmark::State& state, uint64_t load, Send send,
-                   Take take) {
-  Subject subject(static_cast<size_t>(state.range(0)), kConsumers);
-  std::array<uint64_t, kConsumers> sums = {};
-  {
-    std::array<std::optional<Partner>, kConsumers> partners;
-    for (int i = 0; i < kConsumers; ++i) {
-      partners[i].emplace([&sum = sums[i], take,
-                           reader = subject.reader(i)](Partner& self) mutable {
-        // In the thread's own frame, and so in registers.
-        auto own = std::move(reader);
-        uint64_t own_sum = 0;
-        uint64_t behind = 0;
-        do {
-          while (const uint64_t n = take(own, own_sum)) behind += n;
-          if (kConsumers > 1) std::this_thread::yield();
-        } while (self.GoesOn(behind));
-        sum = own_sum;
-      });
-    }
-    auto made = subject.writer();
-    auto writer = std::move(made);
-    uint64_t sent = 0;
-    for (auto _ : state) {
-      send(writer, [] { Pause(); });
-      sent += load;
-      for (const std::optional<Partner>& partner : partners) {
-        partner->WaitFor(sent);
-      }
-    }
-  }
-  Spread spread = {.sum =
-                       std::accumulate(sums.begin(), sums.end(), uint64_t{0})};
-  if constexpr (requires { subject.lost(); }) spread.lost = subject.lost();
-  return spread;
-}
-
-// kItems items one by one, or in batches.
-template <class Subject, int kConsumers, bool kBatches>
-Spread RunSpread(benchmark::State& state) {
-  constexpr uint64_t kItems = 1 << 18;
-  const Spread spread = SpreadItems<Subject, kConsumers>(
-      state, kItems,
-      [](auto& writer, auto wait) {
-        if constexpr (kBatches) {
-          for (uint64_t i = 0; i < kItems; i += kBatch) writer.Fill(i, wait);
-        } else {
-          for (uint64_t i = 0; i < kItems; ++i) writer.Push(i, wait);
-        }
-      },
-      [](auto& reader, uint64_t& sum) {
-        return kBatches ? reader.Drain(sum) : reader.Pop(sum);
-      });
-  const auto rounds = static_cast<uint64_t>(state.iterations());
-  state.SetItemsProcessed(static_cast<int64_t>(rounds * kItems));
-  if constexpr (requires(Subject & s) { s.lost(); }) {
-    state.counters["lost"] = static_cast<double>(spread.lost) /
-                             static_cast<double>(rounds * kItems * kConsumers);
-  }
-  if (spread.lost == 0 &&
-      spread.sum != rounds * kConsumers * (kItems / 2 * (kItems - 1))) {
-    state.SkipWithError("what arrived is not what was sent");
-  }
-  return spread;
-}
-
-template <class Subject>
-void RegisterSpread(const std::string& workload, int64_t ring_bytes) {
-  const auto add = [&](const char* load, void (*run)(benchmark::State&)) {
-    benchmark::RegisterBenchmark(
-        (workload + load + "/" + Subject::kName).c_str(), run)
-        ->Arg(ring_bytes)
-        ->UseRealTime();
-  };
-  add("_items_to_1", [](auto& state) { RunSpread<Subject, 1, false>(state); });
-  add("_items_to_2", [](auto& state) { RunSpread<Subject, 2, false>(state); });
-  add("_batches_to_1", [](auto& state) { RunSpread<Subject, 1, true>(state); });
-  add("_batches_to_2", [](auto& state) { RunSpread<Subject, 2, true>(state); });
-}
 
 }  // namespace doppel::bench
 

@@ -7,10 +7,11 @@
 //
 // Throughput is the producer's, until the last consumer has got or lost the last item;
 // the counter says what part of all was lost. On a machine of two processors two
-// consumers share one of them (broadcast_subjects.h).
+// consumers share one of them (broadcast_workloads.h).
 
 #include "benchmark/benchmark.h"
 #include "doppel/bench/containers/broadcast_subjects.h"
+#include "doppel/bench/containers/broadcast_workloads.h"
 
 namespace doppel::bench {
 namespace {

@@ -44,6 +44,9 @@ class BoostItems {
     size_t Fill(uint64_t first) {
       std::array<uint64_t, kBatch> items;
       std::iota(items.begin(), items.end(), first);
+      return PushSome(items);
+    }
+    size_t PushSome(std::span<const uint64_t> items) {
       return queue->push(items.data(), items.size());
     }
   };
