@@ -215,6 +215,12 @@ class BoostEach : public QueueEach<BoostItems> {
   using QueueEach::QueueEach;
 };
 
+class MoodycamelEach : public QueueEach<MoodycamelItems> {
+ public:
+  static constexpr char kName[] = "moodycamel_spsc_each";
+  using QueueEach::QueueEach;
+};
+
 // A container under a mutex for each consumer. kOverwrites: boost's circular buffer,
 // which overwrites its oldest; else a std::deque.
 template <bool kOverwrites>

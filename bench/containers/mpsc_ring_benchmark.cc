@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// doppel's ring of many producers beside boost's queue and queues under a mutex: items
-// of 8 bytes and messages of 16 to 512, from one producer and from two. The argument
-// is the ring's size in bytes.
+// doppel's ring of many producers beside boost's queue, moodycamel's and queues under a
+// mutex: items of 8 bytes and messages of 16 to 512, from one producer and from two. The
+// argument is the ring's size in bytes.
 //
 // On a machine of two processors the second producer shares the first one's: what is
 // measured then is what producers cost that take turns on one core, not what they cost
@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "benchmark/benchmark.h"
+#include "doppel/bench/containers/moodycamel_subjects.h"
 #include "doppel/bench/containers/mpsc_subjects.h"
 #include "doppel/bench/containers/ring_harness.h"
 #include "doppel/bench/containers/ring_subjects.h"
@@ -206,28 +207,35 @@ void Register(const std::string& workload, const char* subject,
 constexpr int64_t kItemsRingBytes = 64 << 10;
 constexpr int64_t kMessagesRingBytes = 1 << 20;
 
-template <class Subject>
+// The subject for one producer and that for two may differ by their bounds.
+template <class From1, class From2 = From1>
 void RegisterItems() {
-  Register("ring_mpsc_items_from_1", Subject::kName, kItemsRingBytes,
-           Items<Subject, 1>);
-  Register("ring_mpsc_items_from_2", Subject::kName, kItemsRingBytes,
-           Items<Subject, 2>);
+  Register("ring_mpsc_items_from_1", From1::kName, kItemsRingBytes,
+           Items<From1, 1>);
+  Register("ring_mpsc_items_from_2", From2::kName, kItemsRingBytes,
+           Items<From2, 2>);
 }
 
-template <class Subject>
+template <class From1, class From2 = From1>
 void RegisterMessages() {
-  Register("ring_mpsc_messages_from_1", Subject::kName, kMessagesRingBytes,
-           SendMessages<Subject, 1>);
-  Register("ring_mpsc_messages_from_2", Subject::kName, kMessagesRingBytes,
-           SendMessages<Subject, 2>);
+  Register("ring_mpsc_messages_from_1", From1::kName, kMessagesRingBytes,
+           SendMessages<From1, 1>);
+  Register("ring_mpsc_messages_from_2", From2::kName, kMessagesRingBytes,
+           SendMessages<From2, 2>);
 }
 
 const bool kRegistered = [] {
   RegisterItems<DoppelMpsc>();
   RegisterItems<BoostQueue>();
+  RegisterItems<MoodycamelMpsc<kItemsRingBytes, 1>,
+                MoodycamelMpsc<kItemsRingBytes, 2>>();
   RegisterItems<MutexDeque>();
   RegisterItems<MutexVector>();
   RegisterMessages<DoppelMpsc>();
+  RegisterMessages<MoodycamelVectors<kMessagesRingBytes, 1>,
+                   MoodycamelVectors<kMessagesRingBytes, 2>>();
+  RegisterMessages<MoodycamelBlocks<kMessagesRingBytes, 1>,
+                   MoodycamelBlocks<kMessagesRingBytes, 2>>();
   RegisterMessages<MutexVector>();
   return true;
 }();

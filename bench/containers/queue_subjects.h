@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Queues in user space as subjects (ring_subjects.h): boost's, and a ring of indices.
+// Queues in user space as subjects (ring_subjects.h): boost's, moodycamel's, and a ring
+// of indices.
 //
 // Invariants:
 //   1. A message's length and its bytes arrive in this order, and together or soon.
@@ -27,6 +28,8 @@
 #include "doppel/bench/containers/index_ring.h"
 #include "doppel/bench/containers/ring_harness.h"
 #include "doppel/bench/containers/ring_load.h"
+#include "readerwriterqueue/readerwritercircularbuffer.h"
+#include "readerwriterqueue/readerwriterqueue.h"
 
 namespace doppel::bench {
 
@@ -118,6 +121,74 @@ class BoostBytes {
 
  private:
   Queue queue_;
+};
+
+// Both of moodycamel's have no interface for several items: batches go one by one.
+template <class Queue>
+class MoodycamelItemsOf {
+ public:
+  static constexpr bool kBlocks = false;
+
+  // try_enqueue never allocates: what the constructor made is what there is.
+  struct Writer {
+    Queue* queue;
+    ABSL_ATTRIBUTE_ALWAYS_INLINE bool Push(uint64_t item) {
+      return queue->try_enqueue(item);
+    }
+    size_t Fill(uint64_t first) {
+      size_t n = 0;
+      while (n < kBatch && queue->try_enqueue(first + n)) ++n;
+      return n;
+    }
+    size_t PushSome(std::span<const uint64_t> items) {
+      size_t n = 0;
+      while (n < items.size() && queue->try_enqueue(items[n])) ++n;
+      return n;
+    }
+  };
+  struct Reader {
+    Queue* queue;
+    ABSL_ATTRIBUTE_ALWAYS_INLINE bool Pop(uint64_t& item) {
+      return queue->try_dequeue(item);
+    }
+    size_t Drain(uint64_t& sum) {
+      size_t n = 0;
+      for (uint64_t item = 0; n < kBatch && queue->try_dequeue(item); ++n) {
+        sum += item;
+      }
+      return n;
+    }
+  };
+
+  Writer writer() { return {&queue_}; }
+  Reader reader() { return {&queue_}; }
+
+ protected:
+  explicit MoodycamelItemsOf(size_t items) : queue_(items) {}
+
+ private:
+  Queue queue_;
+};
+
+// A circle of blocks of 512, each with a slot that stays empty. It never has fewer items
+// than it was made for: all its blocks together hold up to a thousand more.
+class MoodycamelItems
+    : public MoodycamelItemsOf<moodycamel::ReaderWriterQueue<uint64_t>> {
+ public:
+  static constexpr char kName[] = "moodycamel_spsc";
+  // One less: a ring of 8 KiB is a single block then, and not four.
+  explicit MoodycamelItems(size_t bytes)
+      : MoodycamelItemsOf(bytes / sizeof(uint64_t) - 1) {}
+};
+
+// One array and two semaphores, which spin before they sleep; here nobody waits in them.
+class MoodycamelCircularItems
+    : public MoodycamelItemsOf<
+          moodycamel::BlockingReaderWriterCircularBuffer<uint64_t>> {
+ public:
+  static constexpr char kName[] = "moodycamel_circular";
+  explicit MoodycamelCircularItems(size_t bytes)
+      : MoodycamelItemsOf(bytes / sizeof(uint64_t)) {}
 };
 
 class IndexItems {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// doppel's ring beside a queue, a plain ring of indices and the kernel's channels:
+// doppel's ring beside queues, a plain ring of indices and the kernel's channels:
 // single items, batches, a text, and the way there and back. The argument is the ring's
 // size in bytes. The limits of the last run along: bare lines of the
 // cache. Messages are message_benchmark.cc's.
@@ -205,6 +205,8 @@ const bool kRegistered = [] {
                                                 4 * kMiB, 64 * kMiB};
   RegisterItems<DoppelItems>(sizes);
   RegisterItems<BoostItems>(sizes);
+  RegisterItems<MoodycamelItems>(sizes);
+  RegisterItems<MoodycamelCircularItems>({64 * kKiB});
   RegisterItems<IndexItems>(sizes);
   RegisterItems<Pipe>({64 * kKiB});
   RegisterItems<SocketPair>({64 * kKiB});
@@ -212,6 +214,7 @@ const bool kRegistered = [] {
   RegisterBatches<DoppelItems>();
   RegisterBatches<DoppelItemsCopied>();
   RegisterBatches<BoostItems>();
+  RegisterBatches<MoodycamelItems>();
   RegisterBatches<IndexItems>();
   RegisterBatches<Pipe>();
   RegisterBatches<SocketPair>();
@@ -224,6 +227,8 @@ const bool kRegistered = [] {
 
   RegisterRoundTrip<DoppelItems>();
   RegisterRoundTrip<BoostItems>();
+  RegisterRoundTrip<MoodycamelItems>();
+  RegisterRoundTrip<MoodycamelCircularItems>();
   RegisterRoundTrip<IndexItems>();
   RegisterRoundTrip<Pipe>();
   RegisterRoundTrip<SocketPair>();

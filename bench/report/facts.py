@@ -9,7 +9,8 @@ import subprocess
 
 # What is measured against, or with, by the names of the distribution's packages.
 PACKAGES = ("libc6", "libjemalloc2", "libmimalloc2.0", "libtcmalloc-minimal4",
-            "libboost-dev", "libabsl-dev", "libbenchmark-dev")
+            "libboost-dev", "libconcurrentqueue-dev",
+            "libreaderwriterqueue-dev", "libabsl-dev", "libbenchmark-dev")
 
 
 def read(path):
