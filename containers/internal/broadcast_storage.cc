@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "doppel/alloc/arena.h"
 #include "doppel/alloc/internal/sys.h"
+#include "doppel/containers/internal/ends_protocol.h"
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/pause.h"
 #include "doppel/containers/internal/ring_demand.h"
@@ -64,7 +65,7 @@ void BroadcastHold::LeaveSeat(BroadcastSeat* seat) noexcept {
   LeaveBroadcast(*seat->side);
   if (WriterWaits(*seat->writer)) seat->room->NotifySlow();
   // Last: nobody holds the ring for this handle any more.
-  seat->taken.store(false, std::memory_order_release);
+  internal::LeaveSeat(seat->taken);
 }
 
 BroadcastStorage::~BroadcastStorage() {
@@ -77,9 +78,9 @@ BroadcastStorage::~BroadcastStorage() {
 
 absl::StatusOr<BroadcastSeat*> BroadcastStorage::TakeSeat() {
   for (uint32_t i = 0; i < max_readers; ++i) {
-    // Acquire: the holder before has left its statistics and its scratch.
+    // The holder before has left its statistics and its scratch.
     if (!seats[i].taken.load(std::memory_order_relaxed) &&
-        !seats[i].taken.exchange(true, std::memory_order_acquire)) {
+        internal::TakeSeat(seats[i].taken)) {
       if (seats[i].event != nullptr) seats[i].event->flag.Disarm();
       return &seats[i];
     }

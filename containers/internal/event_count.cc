@@ -14,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "doppel/alloc/internal/sys.h"
+#include "doppel/containers/internal/ends_protocol.h"
 #include "doppel/containers/internal/pause.h"
 #include "doppel/containers/internal/wait_pace.h"
 
@@ -100,9 +101,9 @@ absl::StatusOr<EventSeat*> EventCount::EventFor(EventSeat* mine) {
   if (mine != nullptr) return mine;
   for (EventSeat* event = events_.load(std::memory_order_acquire);
        event != nullptr; event = event->next) {
-    // Acquire: what the holder before armed is behind what this one does.
+    // What the holder before armed is behind what this one does.
     if (!event->taken.load(std::memory_order_relaxed) &&
-        !event->taken.exchange(true, std::memory_order_acquire)) {
+        TakeSeat(event->taken)) {
       event->flag.Disarm();
       return event;
     }

@@ -40,6 +40,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "doppel/containers/internal/ends_protocol.h"
 #include "doppel/containers/internal/event_word.h"
 #include "doppel/containers/ring_layout.h"
 #include "doppel/containers/ring_wait.h"
@@ -56,7 +57,7 @@ struct EventSeat {
   EventSeat* next = nullptr;  // Constant once it is in the list.
 
   // Gives it back, to be taken by another. It may still be told what its holder asked.
-  void Leave() { taken.store(false, std::memory_order_release); }
+  void Leave() { LeaveSeat(taken); }
 };
 
 // Alone on its line: those that go on load it after each of their stores.

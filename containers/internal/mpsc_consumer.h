@@ -56,7 +56,7 @@ class MpscConsumer {
         data_(mirror.data()),
         cursor_(&shared->consumer_position, mirror.size_bytes()),
         messages_(shared->messages.load(std::memory_order_relaxed)) {
-    shared->consumer_closed.store(0, std::memory_order_relaxed);
+    shared->consumer_end.Open();
   }
   MpscConsumer(MpscConsumer&& other) noexcept
       : shared_(std::exchange(other.shared_, nullptr)),
@@ -144,7 +144,7 @@ class MpscConsumer {
   // Says that this side takes no more, and wakes the producers that wait for room. A
   // consumer that comes later opens the ring again.
   void close() {
-    shared_->consumer_closed.store(1, std::memory_order_release);
+    shared_->consumer_end.Close();
     shared_->room.Notify();
   }
 

@@ -189,9 +189,7 @@ class MpscProducer {
   }
 
   // Whether the consumer has closed: it takes no more.
-  bool closed() const {
-    return shared_->consumer_closed.load(std::memory_order_acquire) != 0;
-  }
+  bool closed() const { return shared_->consumer_end.closed(); }
 
   uint64_t max_message_bytes() const { return max_message_bytes_; }
 

@@ -35,35 +35,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "doppel/containers/internal/ends_protocol.h"
 #include "doppel/containers/internal/event_count.h"
 #include "doppel/containers/ring_layout.h"
 
 namespace doppel::internal {
-
-// Which producers may still send: the end is when the last that has not closed does so, or
-// goes, and one has closed at all. Producers that only come and go end nothing.
-class MpscSenders {
- public:
-  void Open() { word_.fetch_add(kOne, std::memory_order_relaxed); }
-  // Of one that has not closed.
-  void Close() {
-    word_.fetch_or(kClosed, std::memory_order_relaxed);
-    Go();
-  }
-  // Likewise. Whether this is the end.
-  bool Go() {
-    return word_.fetch_sub(kOne, std::memory_order_release) - kOne == kClosed;
-  }
-  // After this all that was committed before the end is seen.
-  bool ended() const {
-    return word_.load(std::memory_order_acquire) == kClosed;
-  }
-
- private:
-  static constexpr uint64_t kClosed = 1;  // One has closed.
-  static constexpr uint64_t kOne = 2;     // A producer that has not.
-  std::atomic<uint64_t> word_{0};
-};
 
 struct MpscShared {
   alignas(kRingLineBytes) std::atomic<uint64_t> claim_position{0};
@@ -76,27 +52,25 @@ struct MpscShared {
   // else was claimed. At first a position that none has.
   std::atomic<uint64_t> refused_position{UINT64_MAX};
   std::atomic<uint64_t> high_water_bytes{0};
-  MpscSenders senders;
+  MpscSenders<> senders;
   int owner_process = 0;  // Constant.
 
   alignas(kRingLineBytes) std::atomic<bool> consumer_taken{false};
-  std::atomic<uint32_t> consumer_closed{0};  // 1: it takes no more.
-  std::atomic<uint64_t> messages{0};         // Handed back.
-  EventSeat* consumer_event = nullptr;       // The consumer's own.
+  EndWord<> consumer_end;               // It takes no more.
+  std::atomic<uint64_t> messages{0};    // Handed back.
+  EventSeat* consumer_event = nullptr;  // The consumer's own.
 
   EventCount committed;
   EventCount room;
 
   // Whether the caller is now the consumer; false if there is one.
   bool TakeConsumer() {
-    if (consumer_taken.exchange(true, std::memory_order_acquire)) return false;
+    if (!TakeSeat(consumer_taken)) return false;
     // What the one before asked to be told of is not this one's.
     if (consumer_event != nullptr) consumer_event->flag.Disarm();
     return true;
   }
-  void LeaveConsumer() {
-    consumer_taken.store(false, std::memory_order_release);
-  }
+  void LeaveConsumer() { LeaveSeat(consumer_taken); }
 
   // A producer has found `used_bytes` in the ring before the position, and no room if
   // `full`. Out of line and given no handle: a handle whose address is passed on lives

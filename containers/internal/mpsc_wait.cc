@@ -2,7 +2,6 @@
 
 #include "doppel/containers/internal/mpsc_wait.h"
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -36,8 +35,7 @@ std::optional<RingWait> LookForMessage(MpscShared& shared, std::byte* data,
 std::optional<RingWait> LookForRoom(const MpscShared& shared,
                                     MpscRoomCursor& cursor,
                                     uint64_t frame_bytes) {
-  const bool closed =
-      shared.consumer_closed.load(std::memory_order_acquire) != 0;
+  const bool closed = shared.consumer_end.closed();
   return Found(cursor.HasRoom(frame_bytes), closed);
 }
 

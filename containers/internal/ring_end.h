@@ -28,6 +28,7 @@
 #include "absl/base/attributes.h"
 #include "absl/base/macros.h"
 #include "absl/numeric/int128.h"
+#include "doppel/containers/internal/ends_protocol.h"
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/ring_pacing.h"
 #include "doppel/containers/internal/ring_place.h"
@@ -100,9 +101,8 @@ inline constinit std::atomic<bool> g_nothing_taken{false};
 class RingClaim {
  public:
   explicit RingClaim(std::atomic<bool>& taken) : taken_(&taken) {
-    [[maybe_unused]] const bool was_taken =
-        taken.exchange(true, std::memory_order_acquire);
-    ABSL_HARDENING_ASSERT(!was_taken && "one handle of each side at a time");
+    [[maybe_unused]] const bool is_mine = TakeSeat(taken);
+    ABSL_HARDENING_ASSERT(is_mine && "one handle of each side at a time");
   }
   RingClaim(RingClaim&& other) noexcept
       : taken_(std::exchange(other.taken_, &g_nothing_taken)) {}
@@ -120,9 +120,7 @@ class RingClaim {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
-  ABSL_ATTRIBUTE_ALWAYS_INLINE void Leave() {
-    taken_->store(false, std::memory_order_release);
-  }
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void Leave() { LeaveSeat(*taken_); }
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif

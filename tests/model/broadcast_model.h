@@ -32,6 +32,7 @@
 #include <source_location>
 
 #include "doppel/containers/internal/broadcast_protocol.h"
+#include "doppel/containers/internal/ends_protocol.h"
 #include "doppel/containers/internal/overwrite_protocol.h"
 #include "doppel/containers/ring_layout.h"
 #include "doppel/containers/ring_protocol.h"
@@ -114,13 +115,13 @@ struct BroadcastModel : Model<BroadcastModel<kPlan, kReaders>, kReaders + 1> {
   void Sit(unsigned seat) {
     Side& side = (*sides.get())[seat];
     if (!kPlan.filled || rl::thread_index() != 1) {
-      if (taken[seat].exchange(1, std::memory_order_acquire) != 0) return;
+      if (!::doppel::internal::TakeSeat(taken[seat])) return;
       ::doppel::internal::JoinBroadcast<ModelAtomics, ModelFences>(
           side, *writer.get());
       if (!kPlan.joins_quietly) WakeWriter();
     }
     Read(side);
-    taken[seat].store(0, std::memory_order_release);
+    ::doppel::internal::LeaveSeat(taken[seat]);
   }
 
   void Write() {

@@ -5,6 +5,7 @@
 //   SpscModels()  writer and reader, who never wait      spsc_model.h
 //   WaitModels()  writer and reader, who sleep           wait_model.h
 //   EventModels() threads that sleep by an event count   event_model.h
+//   EndsModels()  ends of sides, and seats with one holder  ends_model.h
 //   MpscModels()  two producers and a consumer           mpsc_model.h
 //   BroadcastModels()  a writer and readers that come and go  broadcast_model.h
 //   OverwriteModels()  a writer that overwrites, and a reader broadcast_model.h
@@ -65,6 +66,7 @@ struct NamedModel {
 std::span<const NamedModel> SpscModels();
 std::span<const NamedModel> WaitModels();
 std::span<const NamedModel> EventModels();
+std::span<const NamedModel> EndsModels();
 std::span<const NamedModel> MpscModels();
 std::span<const NamedModel> BroadcastModels();
 std::span<const NamedModel> OverwriteModels();
