@@ -84,7 +84,8 @@ void JoinBroadcast(RingSide<Atomics>& reader, const RingSide<Atomics>& writer) {
   Fences::Full();
   const uint64_t begin = writer.position.load(std::memory_order_relaxed);
   reader.finished.store(begin, std::memory_order_relaxed);
-  reader.position.store(begin, std::memory_order_release);
+  // Relaxed: what the seat's holder before has read is behind the fence, too.
+  reader.position.store(begin, std::memory_order_relaxed);
 }
 
 // Whether the writer waits. To be asked after joining and after leaving.

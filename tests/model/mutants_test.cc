@@ -72,9 +72,7 @@ std::vector<Protocol> Protocols() {
       {.name = "Broadcast",
        .source = "containers/internal/broadcast_protocol.h",
        .models = Joined(BroadcastModels(), {}),
-       .spares = {{"JoinBroadcast(", Operation::kStore,
-                   "C++11, as Relacy has it, took a thread's later stores into "
-                   "its release sequence; C++20 does not"}}},
+       .spares = {}},
       {.name = "Overwrite",
        .source = "containers/internal/overwrite_protocol.h",
        .models = Joined(OverwriteModels(), {}),
