@@ -94,8 +94,11 @@ class BroadcastProtocol : public ::testing::Test {
 
 TEST_F(BroadcastProtocol, OrdersWhatItHandsOver) {
   Cursor cursor(&watch_);
-  Join(0);
+  AnnounceReader(readers_[0], writer_);
   EXPECT_EQ(readers_[0].position.last_store_order, std::memory_order_release);
+  const int fences = Scripted::fulls;
+  Join(0);
+  EXPECT_EQ(Scripted::fulls, fences + 1) << "a release of its second store";
   Push(cursor, 1);
   EXPECT_EQ(writer_.position.last_store_order, std::memory_order_release);
   EXPECT_EQ(readers_[0].position.last_load_order, std::memory_order_acquire);
