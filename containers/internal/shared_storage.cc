@@ -112,7 +112,8 @@ absl::StatusOr<SharedStorage> SharedStorage::Create(
     return open;
   }
   // No two rings begin at the same time on the same pages.
-  storage.identity_.number = static_cast<uint64_t>(absl::GetCurrentTimeNanos());
+  storage.identity_.number =
+      static_cast<uint64_t>(absl::ToUnixNanos(absl::Now()));
   storage.header_->identity = storage.identity_;
   return storage;
 }

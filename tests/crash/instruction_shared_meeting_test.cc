@@ -50,7 +50,7 @@ class AtEachStepOfSharedMeeting : public ::testing::TestWithParam<StepBy> {
  protected:
   // At each nth instruction; in a long campaign at many more.
   static void Kill(const Killed& killed, int64_t nth) {
-    const auto stride = static_cast<int>(Scaled(nth, nth / 7));
+    const auto stride = static_cast<int>(Scaled(5 * nth, nth / 7));
     EXPECT_GT(KillAtEach(GetParam(), killed,
                          GetParam() == StepBy::kSystemCall ? 1 : stride),
               3);
