@@ -107,8 +107,9 @@ class MpscProducer {
         [shared = shared_](uint64_t position, uint64_t used_bytes, bool full) {
           shared->Looked(position, used_bytes, full);
         });
-    if (ABSL_PREDICT_FALSE(!offset_bytes))
+    if (ABSL_PREDICT_FALSE(!offset_bytes)) {
       return {.room = RingRoom::kFull, .payload = {}};
+    }
     open_offset_bytes_ = *offset_bytes;
     open_bytes_ = frame_bytes;
     // The next claim takes about as many lines. Unless they are on their way here when
