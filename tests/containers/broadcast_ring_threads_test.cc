@@ -340,21 +340,24 @@ TEST(OverwritingRingThreads, ReadersComeAndGo) {
   EXPECT_EQ(ring.readers(), 0);
 }
 
-// What the test below runs in a child. The producer goes on writing to an item that it
-// has published, while a reader reads it.
+// What the test below runs in a child. The producer writes to an item that it has
+// published, and that a reader reads.
 TEST(BroadcastRingSeededRace, DISABLED_WriteAfterPublish) {
   Back ring = MakeRing<Back>();
-  std::thread receiver([reader = Join(ring)]() mutable {
+  testing::UnorderedTurn read;
+  std::thread receiver([&read, reader = Join(ring)]() mutable {
     auto own = std::move(reader);
     std::span<const Item> items;
     while (items.empty()) items = own.peek();
     EXPECT_LT(items[0].words[1], 3);
+    read.End();
   });
   auto writer = ring.writer();
   const std::span<Item> slots = writer.reserve(1);
   ASSERT_EQ(slots.size(), 1);
   slots[0].words[1] = 1;
   writer.commit(1);
+  read.Wait();
   slots[0].words[1] = 2;  // The race.
   receiver.join();
 }
@@ -368,11 +371,14 @@ TEST(BroadcastRingSeededRace, DISABLED_ReadAfterRelease) {
   }
   const std::span<const Item> items = reader.peek();
   reader.consume(items.size());
-  std::thread sender([writer = std::move(writer)]() mutable {
+  testing::UnorderedTurn written;
+  std::thread sender([&written, writer = std::move(writer)]() mutable {
     auto own = std::move(writer);
     while (own.try_push(Item::Of(1))) {
     }
+    written.End();
   });
+  written.Wait();
   EXPECT_LT(items[0].words[1], 10);  // The race.
   sender.join();
 }

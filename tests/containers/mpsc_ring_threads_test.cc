@@ -236,21 +236,24 @@ TEST(MpscRingThreads, SizesAndStatisticsMayBeAskedAtAnyTime) {
   asker.join();
 }
 
-// What the tests below run in a child. A producer goes on writing to a message that it
-// has committed, while the consumer reads.
+// What the tests below run in a child. A producer writes to a message that it has
+// committed, and that the consumer reads.
 TEST(MpscRingSeededRace, DISABLED_WriteAfterCommit) {
   MpscRing ring = MakeMpscRing();
-  std::thread receiver([&ring] {
+  testing::UnorderedTurn read;
+  std::thread receiver([&] {
     auto consumer = ring.consumer();
     std::optional<std::span<const std::byte>> message;
     while (!message) message = consumer.next();
     EXPECT_LT(std::to_integer<int>((*message)[10]), 3);
+    read.End();
   });
   auto producer = ring.producer();
   const MessageReservation space = producer.reserve(64);
   ASSERT_TRUE(space);
   std::ranges::fill(space.payload, std::byte{1});
   producer.commit(64);
+  read.Wait();
   space.payload[10] = std::byte{2};  // The race.
   receiver.join();
 }
@@ -266,11 +269,14 @@ TEST(MpscRingSeededRace, DISABLED_ReadAfterRelease) {
   const auto message = consumer.next();
   ASSERT_TRUE(message.has_value());
   consumer.release();
-  std::thread sender([&half, producer = std::move(producer)]() mutable {
+  testing::UnorderedTurn written;
+  std::thread sender([&, producer = std::move(producer)]() mutable {
     for (int i = 0; i < 2; ++i) {
       EXPECT_EQ(producer.push(half), RingRoom::kRoom);
     }
+    written.End();
   });
+  written.Wait();
   EXPECT_EQ((*message)[10], std::byte{0});  // The race.
   sender.join();
 }

@@ -3,15 +3,10 @@
 // One thread on each side. Under TSan these are the proof that the ring orders what
 // it hands over; the last test proves that TSan would have told.
 
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <span>
 #include <string>
@@ -21,6 +16,7 @@
 
 #include "doppel/containers/spsc_ring.h"
 #include "doppel/tests/support/campaign.h"
+#include "doppel/tests/support/seeded_race.h"
 #include "gtest/gtest.h"
 
 namespace doppel {
@@ -200,8 +196,8 @@ TEST_P(SpscRingThreads, SidesMoveBetweenThreads) {
   }
 }
 
-// What the test below runs in a child: the writer goes on writing to a span that it
-// has committed, while the reader peeks. The span that the reader is shown wraps, so
+// What the test below runs in a child: the writer writes to a span that it has
+// committed, and that the reader reads. The span that the reader is shown wraps, so
 // in the mirrored build the two reach the byte by different addresses.
 TEST(SpscRingSeededRace, DISABLED_WriteAfterCommit) {
   SpscRing<unsigned char> ring =
@@ -216,18 +212,21 @@ TEST(SpscRingSeededRace, DISABLED_WriteAfterCommit) {
     ASSERT_EQ(reader.peek(ahead).size(), ahead);
     reader.consume(ahead);
   }
-  std::thread consumer([&ring] {
+  testing::UnorderedTurn read;
+  std::thread consumer([&] {
     auto reader = ring.reader();
     unsigned sum = 0;
     while (reader.peek(before_wrap + 64).empty()) std::this_thread::yield();
     for (const unsigned char item : reader.peek()) sum += item;
     EXPECT_LT(sum, 1'000'000U);
+    read.End();
   });
   ASSERT_EQ(writer.reserve(before_wrap).size(), before_wrap);
   writer.commit(before_wrap);
   std::span<unsigned char> slots = writer.reserve(64);  // After the wrap.
   std::ranges::fill(slots, 1);
   writer.commit(64);
+  read.Wait();
   slots[10] = 2;  // The race.
   consumer.join();
 }
@@ -238,33 +237,9 @@ TEST(SpscRingSeededRace, IsReportedInTheCanonicalBuild) {
 #elif !defined(DOPPEL_CANONICAL)
   GTEST_SKIP() << "TSan does not know aliases; needs the canonical build";
 #else
-  std::string self(4096, '\0');
-  const ssize_t length = readlink("/proc/self/exe", self.data(), self.size());
-  ASSERT_GT(length, 0);
-  self.resize(static_cast<size_t>(length));
-  std::array<std::string, 3> words = {
-      self, "--gtest_filter=SpscRingSeededRace.DISABLED_WriteAfterCommit",
-      "--gtest_also_run_disabled_tests"};
-  std::array<char*, 4> arguments = {words[0].data(), words[1].data(),
-                                    words[2].data(), nullptr};
-  std::string options = "TSAN_OPTIONS=exitcode=66 halt_on_error=1";
-  std::array<char*, 2> environment = {options.data(), nullptr};
-  posix_spawn_file_actions_t quiet;
-  ASSERT_EQ(posix_spawn_file_actions_init(&quiet), 0);
-  for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) {
-    ASSERT_EQ(posix_spawn_file_actions_addopen(&quiet, fd, "/dev/null",
-                                               /*O_WRONLY*/ 1, 0),
-              0);
-  }
-  pid_t child = 0;
-  ASSERT_EQ(posix_spawn(&child, self.c_str(), &quiet, nullptr, arguments.data(),
-                        environment.data()),
-            0);
-  posix_spawn_file_actions_destroy(&quiet);
-  int status = 0;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  ASSERT_TRUE(WIFEXITED(status));
-  EXPECT_EQ(WEXITSTATUS(status), 66) << "TSan reported no race";
+  EXPECT_EQ(
+      testing::ExitCodeOfTest("SpscRingSeededRace.DISABLED_WriteAfterCommit"),
+      testing::kRaceReported);
 #endif
 }
 
