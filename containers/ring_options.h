@@ -11,9 +11,10 @@
 //
 // Invariants:
 //   1. kAuto is off for rings larger than the level-2 cache. For smaller ones it is on
-//      if passing data to another thread was at least a fifth faster with it, which
-//      the process measures when it makes its first such ring (about 2 ms, and a
-//      thread that ends before).
+//      unless passing data to another core is not a fifth faster with it, which the
+//      process measures when it makes its first such ring (about 1 ms, and a thread
+//      that ends before). What cannot be measured within 20 ms (no other processor, or
+//      none that is free) is on.
 //
 // Thread safety: values.
 // Errors: none.

@@ -2,8 +2,10 @@
 
 #include "doppel/alloc/internal/sys.h"
 
+#include <array>
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
 
 #include "absl/strings/str_cat.h"
 #include "doppel/alloc/internal/sys_invoke.h"
@@ -24,15 +26,43 @@ int CallErrno() { return call_errno; }
 void SaveCallErrno() { call_errno = errno; }
 
 const char* CallName(Call call) {
-  static constexpr const char* kNames[kCalls] = {
-      "memfd_create", "shm_open",  "shm_unlink", "open",       "dup",
-      "ftruncate",    "fallocate", "fcntl",      "fstat",      "fstatfs",
-      "pread",        "pwrite",    "read",       "sendmsg",    "recvmsg",
-      "mmap",         "munmap",    "mprotect",   "mremap",     "madvise",
-      "mlock2",       "munlock",   "mlockall",   "munlockall", "msync",
-      "ioctl",        "getrlimit", "futex",      "membarrier", "eventfd",
-      "ppoll",        "write",     "socketpair"};
-  return kNames[static_cast<int>(call)];
+  static constexpr std::array<const char*, kCalls> kNames = {
+      "memfd_create",
+      "shm_open",
+      "shm_unlink",
+      "open",
+      "dup",
+      "ftruncate",
+      "fallocate",
+      "fcntl",
+      "fstat",
+      "fstatfs",
+      "pread",
+      "pwrite",
+      "read",
+      "sendmsg",
+      "recvmsg",
+      "mmap",
+      "munmap",
+      "mprotect",
+      "mremap",
+      "madvise",
+      "mlock2",
+      "munlock",
+      "mlockall",
+      "munlockall",
+      "msync",
+      "ioctl",
+      "getrlimit",
+      "futex",
+      "membarrier",
+      "eventfd",
+      "ppoll",
+      "write",
+      "socketpair",
+      "sched_getaffinity",
+      "sched_setaffinity"};
+  return kNames[static_cast<size_t>(call)];
 }
 
 namespace {

@@ -26,10 +26,12 @@
 #ifndef DOPPEL_ALLOC_INTERNAL_SYS_H_
 #define DOPPEL_ALLOC_INTERNAL_SYS_H_
 
+#include <pthread.h>
 #include <sys/stat.h>
 
 #include <array>
 #include <atomic>
+#include <bitset>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -75,8 +77,10 @@ enum class Call : uint8_t {
   kPoll,
   kWrite,
   kSocketpair,
+  kSchedGetaffinity,
+  kSchedSetaffinity,
 };
-inline constexpr int kCalls = static_cast<int>(Call::kSocketpair) + 1;
+inline constexpr int kCalls = static_cast<int>(Call::kSchedSetaffinity) + 1;
 
 // The name that the manual gives it.
 const char* CallName(Call call);
@@ -206,6 +210,21 @@ absl::StatusOr<bool> TryLockByte(int fd, uint64_t offset_bytes);
 void UnlockByte(int fd, uint64_t offset_bytes);
 // Whether another open file has it (F_OFD_GETLK).
 absl::StatusOr<bool> IsLockedElsewhere(int fd, uint64_t offset_bytes);
+
+// --- The machine and the process. ---
+
+// By number, those that the calling thread may run on (sched_getaffinity(2)). Empty if
+// the kernel does not say, or the machine has more.
+using ProcessorSet = std::bitset<1024>;
+ProcessorSet AllowedProcessors();
+// Keeps a thread on these, and moves it there at once (sched_setaffinity(2)); false if it
+// may run on none of them.
+bool KeepOn(pthread_t thread, const ProcessorSet& processors);
+// Where the calling thread runs (sched_getcpu(3)); -1: unknown.
+int CurrentProcessor();
+// The processors that are threads of the same core as this one, as the kernel writes them
+// (/sys/devices/system/cpu): the same text for all of them. Empty: unknown.
+std::string ThreadsOfCore(int processor);
 
 // getpid(2): cannot fail.
 int ProcessId();

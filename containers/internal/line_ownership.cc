@@ -3,15 +3,15 @@
 #include "doppel/containers/internal/line_ownership.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <memory>
-#include <new>
 #include <span>
 #include <string>
-#include <system_error>
 #include <thread>
 
 #include "absl/status/statusor.h"
@@ -49,6 +49,7 @@ struct Trial {
   static constexpr uint64_t kLapBytes = 64 << 10;
   static constexpr uint64_t kPieceBytes = 4 << 10;
   static constexpr uint64_t kPieces = 64;
+  static constexpr int kRuns = 24;
 
   RingSide<> writer;
   RingSide<> reader;
@@ -93,6 +94,7 @@ void TakePieces(Trial& trial, bool owns_lines) {
 absl::Duration PassPieces(Trial& trial, absl::Time limit) {
   RingWriter<> writer(trial.End(&trial.writer_seat, false));
   const absl::Time begin = absl::Now();
+  if (begin > limit) return absl::ZeroDuration();
   for (uint64_t i = 0; i < Trial::kPieces;) {
     const std::span<std::byte> piece = writer.reserve(Trial::kPieceBytes);
     if (piece.empty()) {
@@ -106,19 +108,31 @@ absl::Duration PassPieces(Trial& trial, absl::Time limit) {
   return absl::Now() - begin;
 }
 
-// The time of the faster of a few runs; ZeroDuration: undecided.
-absl::Duration TimeOf(Trial& trial, bool owns_lines, absl::Time limit) {
+// The median time of some runs; ZeroDuration: undecided. Not the least: the lines keep
+// for a while what the runs before made of them.
+absl::Duration TimeOf(Trial& trial, bool owns_lines, int processor,
+                      absl::Time limit) {
   trial.stop.store(false, std::memory_order_relaxed);
   std::thread partner([&] { TakePieces(trial, owns_lines); });
-  absl::Duration least = absl::InfiniteDuration();
-  // The first run waits for the thread to begin.
-  for (int run = 0; run < 4 && least != absl::ZeroDuration(); ++run) {
-    least = std::min(least, PassPieces(trial, limit));
+  const bool apart =
+      sys::KeepOn(partner.native_handle(),
+                  sys::ProcessorSet().set(static_cast<size_t>(processor)));
+  std::array<absl::Duration, Trial::kRuns> runs;
+  for (absl::Duration& run : runs) {
+    run = apart ? PassPieces(trial, limit) : absl::ZeroDuration();
   }
   trial.stop.store(true, std::memory_order_relaxed);
+  // Back to where this thread may run: what it was sent to may never be free.
+  sys::KeepOn(partner.native_handle(), sys::AllowedProcessors());
   partner.join();
-  return least;
+  const auto median = runs.begin() + Trial::kRuns / 2;
+  std::nth_element(runs.begin(), median, runs.end());
+  return *median;
 }
+
+// Before main: whoever pins a thread does so later.
+// NOLINTNEXTLINE(cert-err58-cpp): throws nothing.
+const sys::ProcessorSet g_processors_at_start = sys::AllowedProcessors();
 
 }  // namespace
 
@@ -132,28 +146,39 @@ uint64_t CacheBytes() {
   return bytes;
 }
 
+int OtherProcessor() {
+  const int here = sys::CurrentProcessor();
+  if (here < 0) return -1;
+  const std::string core = sys::ThreadsOfCore(here);
+  int other = -1;
+  for (int i = 0; i < static_cast<int>(g_processors_at_start.size()); ++i) {
+    if (!g_processors_at_start[static_cast<size_t>(i)] || i == here) continue;
+    other = i;
+    if (sys::ThreadsOfCore(i) != core) break;
+  }
+  return other;
+}
+
 double MeasureOwnershipGain() {
-  if (std::thread::hardware_concurrency() < 2) return 0;
   const absl::Time limit = absl::Now() + kCalibrationLimit;
-  const std::unique_ptr<Trial> trial(new (std::nothrow) Trial);
-  if (trial == nullptr) return 0;
   try {
-    const absl::Duration with = TimeOf(*trial, true, limit);
-    const absl::Duration without = TimeOf(*trial, false, limit);
-    if (with == absl::ZeroDuration() || without == absl::ZeroDuration()) {
-      return 0;
-    }
-    return absl::FDivDuration(without, with);
-  } catch (const std::system_error&) {
-    return 0;  // No thread to be had.
+    const int other = OtherProcessor();
+    if (other < 0) return 0;
+    const auto trial = std::make_unique<Trial>();
+    const absl::Duration with = TimeOf(*trial, true, other, limit);
+    if (with == absl::ZeroDuration()) return 0;
+    const absl::Duration without = TimeOf(*trial, false, other, limit);
+    return absl::FDivDuration(without, with);  // 0 if the second was not told.
+  } catch (const std::exception&) {
+    return 0;  // No thread to be had, or no memory for one.
   }
 }
 
 bool OwnsLines(LineOwnership asked, uint64_t footprint_bytes) {
   if (asked != LineOwnership::kAuto) return asked == LineOwnership::kOn;
   if (footprint_bytes > CacheBytes()) return false;
-  static const bool pays = MeasureOwnershipGain() >= kWorthwhileGain;
-  return pays;
+  static const double gain = MeasureOwnershipGain();
+  return gain == 0 || gain >= kWorthwhileGain;
 }
 
 }  // namespace doppel::internal
