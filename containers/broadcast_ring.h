@@ -24,7 +24,7 @@
 //   1. Each consumer gets every item that was published while it was there, in the
 //      order in which they went in, each once.
 //   2. No operation of a handle but wait waits, and none but event allocates or faults. (A side at
-//      another's heels pauses before it looks again, a quarter of a microsecond at most:
+//      another's heels pauses before it looks again, some microseconds at most:
 //      internal/ring_pacing.h.) None makes a system call while nobody waits, but wait,
 //      arm and event.
 //   3. A push of n items fails only if a consumer has more than capacity() - n that it

@@ -15,7 +15,7 @@
 //   2. Items of one lane come in their order. Between lanes there is none.
 //   3. A lane is removed when it is drained and its producer has closed, died or lied;
 //      until then it stays, whatever the others do.
-//   4. While some lane has something, nothing here makes a system call but RemoveEnded.
+//   4. While some lane has something, Next and wait make no system call.
 //
 // Lanes of messages: a lane has something if there is a message that was not shown yet.
 // What next() has shown takes up room until it is released: release before you wait.
@@ -80,8 +80,8 @@ class Lanes {
   // are added or removed. Looks at each lane at most once.
   Reader* Next() {
     for (size_t looked = 0; looked < lanes_.size(); ++looked) {
-      Lane& lane = lanes_[next_];
-      next_ = next_ + 1 < lanes_.size() ? next_ + 1 : 0;
+      if (next_ == lanes_.size()) next_ = 0;
+      Lane& lane = lanes_[next_++];
       if (lane.reader.empty()) continue;
       current_ = lane.number;
       return &lane.reader;
@@ -145,7 +145,7 @@ class Lanes {
       return std::ranges::any_of(
           ended, [&](const Ended& one) { return one.lane == lane.number; });
     });
-    next_ = next < lanes_.size() ? next : 0;
+    next_ = next;
     return ended;
   }
 
@@ -164,7 +164,9 @@ class Lanes {
   std::vector<Lane> lanes_;
   std::vector<int> events_;  // Of the lanes that are armed.
   size_t next_number_ = 0;
-  size_t next_ = 0;     // Index of the lane that is looked at first.
+  // Index of the lane that is looked at first. At the end of a round lanes_.size(): a
+  // lane that is added then comes before those that had their turn.
+  size_t next_ = 0;
   size_t current_ = 0;  // Number of the lane that was given last.
 };
 

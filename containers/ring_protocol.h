@@ -31,7 +31,9 @@
 //   3. A position that cannot be true (it goes back, or further than the capacity
 //      allows) is not believed: the cursor stays with what it knew, and says lied()
 //      from then on. It never believes in more than `capacity` items.
-//   4. Differences are taken modulo 2^64, so a position may pass 2^64.
+//   4. Differences are taken modulo 2^64: a position that passes 2^64 is no lie. It takes
+//      centuries; of a ring whose bytes are no power of two a later handle would take
+//      another place for it than the one before.
 //   5. Who waits is woken: after BeforeSleep gave kSleep, the Publish of the other side
 //      that makes it enough says so to its caller, once for each wish.
 //

@@ -233,8 +233,19 @@ class RingReader : public Handle {
   ABSL_ATTRIBUTE_ALWAYS_INLINE bool HasOne() {
     if (ABSL_PREDICT_TRUE(cursor_.known() > 0)) return true;
     const uint64_t found = cursor_.AvailableFor(1);
-    internal::FetchFound(place_.here(), found * sizeof(T));
+    internal::FetchFoundToRead(place_.here(), found * sizeof(T));
     return found > 0;
+  }
+
+  // Lines that are going to be written to are fetched for that, or each would be
+  // asked for twice.
+  ABSL_ATTRIBUTE_ALWAYS_INLINE void FetchAhead(const std::byte* begin,
+                                               uint64_t bytes) const {
+    if (owns_lines_) {
+      internal::FetchToWrite(begin, bytes);
+    } else {
+      internal::FetchToRead(begin, bytes);
+    }
   }
 
   // As pop, and fetches the lines ahead. REQUIRES: there is one.
@@ -245,8 +256,7 @@ class RingReader : public Handle {
       if (place_.EndsLine(sizeof(T))) {
         if (owns_lines_) internal::TakeLines(popped, sizeof(T));
         if (cursor_.known() > internal::kAheadBytes / sizeof(T)) {
-          internal::FetchToRead(place_.here() + internal::kAheadBytes,
-                                sizeof(T));
+          FetchAhead(place_.here() + internal::kAheadBytes, sizeof(T));
         }
       }
       release();

@@ -15,12 +15,15 @@
 #include "doppel/bench/containers/ring_harness.h"
 #include "doppel/bench/containers/ring_subjects.h"
 #include "doppel/bench/containers/ring_workloads.h"
+#include "doppel/containers/internal/ring_place.h"
 
 namespace doppel::bench {
 namespace {
 
-// The limit of all that passes lines to another core: blocks are written whole, a
-// word of each line is read, and two counters are all that is shared besides.
+// The limits of all that passes lines to another core: blocks are written whole, a
+// word of each line is read, and two counters are all that is shared besides. Who owns
+// the lines stores to each that it has read (ring_options.h).
+template <bool kOwnsLines>
 void BareHandover(benchmark::State& state) {
   constexpr size_t kBlockBytes = 64 << 10;
   const uint64_t blocks = static_cast<uint64_t>(state.range(0)) / kBlockBytes;
@@ -40,6 +43,7 @@ void BareHandover(benchmark::State& state) {
       do {
         while (written.load(std::memory_order_acquire) != done) {
           own_digest += Digest(block(done), kBlockBytes);
+          if (kOwnsLines) internal::TakeLines(block(done), kBlockBytes);
           read.store(++done, std::memory_order_release);
         }
       } while (self.GoesOn(done));
@@ -88,7 +92,8 @@ const bool kRegistered = [] {
   RegisterMessages<IndexBytes>();
   RegisterMessages<Pipe>();
   RegisterMessages<SocketPair>();
-  Register("ring_messages", "limit_handover", {kMiB}, BareHandover);
+  Register("ring_messages", "limit_handover", {kMiB}, BareHandover<false>);
+  Register("ring_messages", "limit_handover_owned", {kMiB}, BareHandover<true>);
   Register("ring_messages", "limit_memcpy", {kMiB}, Memcpy);
   return true;
 }();

@@ -35,7 +35,7 @@ absl::Status CheckReaders(uint32_t max_readers) {
 }
 
 RingPacing PacingOf(const BroadcastStorage& storage) {
-  return RingPacing(storage.end.item_bytes, PauseNs());
+  return RingPacing(storage.end.item_bytes, storage.end.lap_bytes, PauseNs());
 }
 
 // Null if there is no memory.

@@ -259,7 +259,7 @@ absl::Status GuardedStorage::Accept(absl::Time deadline) {
 }
 
 RingPacing GuardedStorage::Pacing() const {
-  return RingPacing(item_bytes_, PauseNs());
+  return RingPacing(item_bytes_, items_.size_bytes(), PauseNs());
 }
 
 absl::StatusOr<RingEnd> GuardedStorage::End() const {

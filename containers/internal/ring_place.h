@@ -102,10 +102,14 @@ inline void TakeLines(std::byte* begin, uint64_t bytes) {
 // How far ahead of itself a side that goes item by item fetches lines (prefetch.h).
 inline constexpr uint64_t kAheadBytes = 1024;
 
-// For a reader that has just learnt of `found_bytes` bytes. No part of what is inlined.
-ABSL_ATTRIBUTE_NOINLINE inline void FetchFound(const std::byte* begin,
-                                               uint64_t found_bytes) {
+// For a side that has just learnt of `found_bytes` bytes. No part of what is inlined.
+ABSL_ATTRIBUTE_NOINLINE inline void FetchFoundToRead(const std::byte* begin,
+                                                     uint64_t found_bytes) {
   FetchToRead(begin, std::min(found_bytes, kAheadBytes));
+}
+ABSL_ATTRIBUTE_NOINLINE inline void FetchFoundToWrite(const std::byte* begin,
+                                                      uint64_t found_bytes) {
+  FetchToWrite(begin, std::min(found_bytes, kAheadBytes));
 }
 
 }  // namespace doppel::internal

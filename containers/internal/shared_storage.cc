@@ -207,7 +207,8 @@ absl::Status SharedStorage::Open(const RingAttachOptions& options) {
   capacity_items_ = identity_.capacity_bytes / identity_.item_bytes;
   owns_lines_ = OwnsLines(options.line_ownership, identity_.capacity_bytes);
   seats_.reset(new (std::nothrow) SharedSeats(
-      header_, capacity_items_, RingPacing(identity_.item_bytes, PauseNs())));
+      header_, capacity_items_,
+      RingPacing(identity_.item_bytes, identity_.capacity_bytes, PauseNs())));
   if (seats_ == nullptr) {
     return absl::ResourceExhaustedError("no memory for the ring's handles");
   }

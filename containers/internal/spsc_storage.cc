@@ -64,7 +64,7 @@ absl::StatusOr<SpscStorage> MakeSpscStorage(const RingDemand& demand,
   storage.capacity_items = bytes / demand.item_bytes;
   storage.owns_lines = OwnsLines(options.line_ownership, bytes);
   storage.shared.reset(new (std::nothrow) SpscShared(
-      storage.capacity_items, RingPacing(demand.item_bytes, PauseNs())));
+      storage.capacity_items, RingPacing(demand.item_bytes, bytes, PauseNs())));
   if (storage.shared == nullptr) {
     return absl::ResourceExhaustedError("no memory for the ring's positions");
   }

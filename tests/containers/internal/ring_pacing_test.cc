@@ -2,6 +2,7 @@
 
 #include "doppel/containers/internal/ring_pacing.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 
@@ -13,10 +14,14 @@ namespace doppel::internal {
 namespace {
 
 constexpr uint64_t kItemBytes = 8;
-constexpr uint64_t kFew = RingPacing::kFewBytes / kItemBytes;
+constexpr uint64_t kRingBytes = 1 << 20;
+constexpr uint64_t kMuch = RingPacing::kMuchBytes / kItemBytes;
 constexpr uint64_t kLine = RingPacing::kLineBytes / kItemBytes;
 
-RingPacing Fresh() { return RingPacing(kItemBytes, /*pause_ns=*/10); }
+// Where an interval is 22 pauses.
+RingPacing Fresh(uint64_t ring_bytes = kRingBytes) {
+  return RingPacing(kItemBytes, ring_bytes, /*pause_ns=*/10);
+}
 
 // At the other side's heels.
 RingPacing Paced() {
@@ -39,19 +44,63 @@ TEST(RingPacingTest, WaitsFromTheSecondSmallFindOn) {
   EXPECT_EQ(pacing.pauses(), 0);
   pacing.Found(1);
   EXPECT_EQ(pacing.pauses(), 22) << "220 ns of pauses of 10 ns";
+}
+
+TEST(RingPacingTest, WaitsTwiceAsLongWhileTheOtherSideGivesMore) {
+  RingPacing pacing = Paced();
+  uint32_t pauses = 22;
+  for (int i = 0; i < RingPacing::kDoublings; ++i, pauses *= 2) {
+    EXPECT_EQ(pacing.pauses(), pauses);
+    pacing.Found(kMuch - 1);
+  }
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(pacing.pauses(), pauses) << "the longest";
+    pacing.Found(kMuch - 1);
+  }
+}
+
+TEST(RingPacingTest, WaitsHalfAsLongWhereTheOtherSideHasNoMoreToGive) {
+  RingPacing pacing = Paced();
+  pacing.Found(kMuch - 1);
+  pacing.Found(kMuch - 1);
+  ASSERT_EQ(pacing.pauses(), 88);
   pacing.Found(kLine + 1);
-  EXPECT_EQ(pacing.pauses(), 22) << "it was worth waiting for";
+  EXPECT_EQ(pacing.pauses(), 44);
+  for (int i = 0; i < 3; ++i) {
+    pacing.Found(kLine + 1);
+    EXPECT_LE(pacing.pauses(), 44) << "for a line or two nobody waits long";
+  }
+  pacing.Found(0);
+  pacing.Found(kLine + 1);
+  pacing.Found(kLine + 1);
+  EXPECT_EQ(pacing.pauses(), 22) << "who found nothing begins anew";
+}
+
+// Or the other side would run full, or be dry, while this one waits.
+TEST(RingPacingTest, ASmallRingHasShortWaitsAndIsSoonHalfFull) {
+  for (const uint64_t ring_bytes : {4096, 8192, 16384}) {
+    RingPacing pacing = Fresh(ring_bytes);
+    const uint64_t half = ring_bytes / 2 / kItemBytes;
+    for (int i = 0; i < 10; ++i) pacing.Found(half - 1);
+    EXPECT_LE(pacing.pauses() * 10.0,
+              std::max(static_cast<double>(ring_bytes / 2) /
+                           RingPacing::kFullBytesPerNs,
+                       RingPacing::kLookIntervalNs));
+    EXPECT_GT(pacing.pauses(), 0);
+    pacing.Found(half);
+    EXPECT_EQ(pacing.pauses(), 0);
+  }
 }
 
 TEST(RingPacingTest, WhoFindsNothingOrMuchDoesNotWait) {
-  for (const uint64_t found : {uint64_t{0}, kFew, kFew + 1}) {
+  for (const uint64_t found : {uint64_t{0}, kMuch, kMuch + 1}) {
     RingPacing pacing = Paced();
     ASSERT_GT(pacing.pauses(), 0);
     pacing.Found(found);
     EXPECT_EQ(pacing.pauses(), 0) << found;
-    pacing.Found(kFew - 1);
+    pacing.Found(kMuch - 1);
     EXPECT_EQ(pacing.pauses(), 0) << found;
-    pacing.Found(kFew - 1);
+    pacing.Found(kMuch - 1);
     EXPECT_GT(pacing.pauses(), 0) << found;
   }
 }
@@ -71,22 +120,23 @@ TEST(RingPacingTest, RestsWhereWaitingBringsNothing) {
 
 TEST(RingPacingTest, TheIntervalIsBoundedOnAnyProcessor) {
   for (const double pause_ns : {1e-9, 0.5, 5.0, 70.0, 1e9}) {
-    RingPacing pacing(kItemBytes, pause_ns);
+    RingPacing pacing(kItemBytes, kRingBytes, pause_ns);
     pacing.Found(1);
     pacing.Found(1);
     EXPECT_GE(pacing.pauses(), 1) << pause_ns;
-    EXPECT_LE(pacing.pauses(), 64) << pause_ns;
+    for (int i = 0; i < 10; ++i) pacing.Found(kMuch - 1);
+    EXPECT_LE(pacing.pauses(), 64 << RingPacing::kDoublings) << pause_ns;
   }
 }
 
 TEST(RingPacingTest, ItemsOfAnySizeRest) {
   for (const uint64_t item_bytes : {1, 64, 100, 2000}) {
-    RingPacing pacing(item_bytes, 10);
+    RingPacing pacing(item_bytes, kRingBytes, 10);
     for (int i = 0; i < 3; ++i) pacing.Found(1);
     EXPECT_EQ(pacing.pauses(), 0) << item_bytes;
   }
-  // One item of a page is much already.
-  RingPacing pacing(4096, 10);
+  // One item of four pages is much already.
+  RingPacing pacing(16384, kRingBytes, 10);
   for (int i = 0; i < 3; ++i) pacing.Found(1);
   EXPECT_EQ(pacing.pauses(), 0);
 }
