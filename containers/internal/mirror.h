@@ -110,8 +110,8 @@ class Mirror {
 
   int views() const { return views_; }
 
-  // Leaves the pages to whoever else has the file (Extent::Forget).
-  void ForgetExtent() { extent_.Forget(); }
+  // Gives up the extent, which must not be handed out before the mirror ends.
+  Extent ReleaseExtent() { return std::move(extent_); }
 
   // What is shown; none of a file that is no arena's.
   const Extent& extent() const { return extent_; }

@@ -50,8 +50,11 @@ struct RingSeat {
   // Where the other side sleeps that has many opposite to it (broadcast_ring.h). Null:
   // it sleeps on this side's signal, its event or its link.
   EventCount* other_waits_by = nullptr;
-  std::atomic<bool> taken{
-      false};  // Whether this process has a handle of the side.
+  // Whether this process has a handle of the side.
+  std::atomic<bool> taken{false};
+  // A ring between processes: whether this process has the side, with a handle or
+  // without, and so no other. Set once.
+  std::atomic<bool> held{false};
   // The side may sleep on this (eventfd(2)); -1: it has none. Set once, by a handle of
   // the side, before its first wish to be woken so.
   std::atomic<int> event_fd{-1};

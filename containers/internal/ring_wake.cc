@@ -39,8 +39,7 @@ sys::FutexScope ScopeOf(const RingSeat& seat) {
 // Whether the two sides wake each other through the link. A side that this process
 // holds has the same end of it.
 bool IsLinked(const RingSeat& seat) {
-  return LinkOf(seat) >= 0 &&
-         !seat.other->taken.load(std::memory_order_relaxed);
+  return LinkOf(seat) >= 0 && !seat.other->held.load(std::memory_order_relaxed);
 }
 
 // The fence of who waits. Whether the other side will see the wish, and tell.
@@ -191,7 +190,7 @@ absl::StatusOr<int> EventOf(RingSeat& seat) {
   }
   if (IsLinked(seat)) return LinkOf(seat);
   if (seat.link_fd != nullptr &&
-      !seat.other->taken.load(std::memory_order_relaxed)) {
+      !seat.other->held.load(std::memory_order_relaxed)) {
     return absl::FailedPreconditionError(
         "the ring has no link to another process, so that nothing could be "
         "polled: attach the peer by an invitation");

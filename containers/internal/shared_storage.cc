@@ -9,7 +9,6 @@
 #include <new>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -27,31 +26,13 @@
 #include "doppel/containers/internal/ring_identity.h"
 #include "doppel/containers/internal/ring_link.h"
 #include "doppel/containers/internal/ring_wake.h"
+#include "doppel/containers/internal/shared_locks.h"
+#include "doppel/containers/internal/shared_orphans.h"
 
 namespace doppel::internal {
 namespace {
 
 constexpr uint32_t kBothHere = kWriterHere | kReaderHere;
-
-uint64_t LockOf(uint64_t offset_bytes, SharedSide side) {
-  return offset_bytes + (side == SharedSide::kWriter ? 0 : 1);
-}
-
-// While one looks who else has a side, and says that it has one, no other does. Not next
-// to the others: to unlock a part of what the kernel has made one lock may want memory.
-uint64_t TurnLockOf(uint64_t offset_bytes) { return offset_bytes + 3; }
-
-// Asks again and again, for a second, while it is worth it. Whether it became true.
-template <class Ask, class IsWorthIt>
-absl::StatusOr<bool> AskFor(Ask ask, IsWorthIt is_worth_it) {
-  const absl::Time deadline = absl::Now() + absl::Seconds(1);
-  for (;;) {
-    absl::StatusOr<bool> answer = ask();
-    if (!answer.ok() || *answer) return answer;
-    if (!is_worth_it() || absl::Now() >= deadline) return false;
-    absl::SleepFor(absl::Microseconds(50));
-  }
-}
 
 absl::Status EndedRing() {
   return absl::FailedPreconditionError(
@@ -59,39 +40,30 @@ absl::Status EndedRing() {
       "another's");
 }
 
-// A turn takes microseconds. A process that was stopped within one is not waited for.
-absl::Status TakeTurn(int fd, uint64_t offset_bytes) {
-  const absl::StatusOr<bool> taken =
-      AskFor([&] { return sys::TryLockByte(fd, TurnLockOf(offset_bytes)); },
-             [] { return true; });
-  if (!taken.ok()) return taken.status();
-  if (*taken) return absl::OkStatus();
-  return absl::UnavailableError(
-      "another process is taking a side of the ring, and does not go on: it is "
-      "stopped, or debugged; try again");
-}
-
 }  // namespace
 
 SharedStorage::~SharedStorage() {
-  // Not made, moved from, or of a file that goes on by itself.
-  if (!header_extent_ || seats_ == nullptr || seats_->lock_file.fd() < 0) {
-    return;
+  // Not made, moved from, of a file that goes on by itself, or a forked child's.
+  if (!header_extent_ || seats_ == nullptr || !seats_->locks.is_open()) return;
+  if (!EndIfAlone()) {
+    SharedPages pages{.items = items_.ReleaseExtent(),
+                      .header = std::move(header_extent_),
+                      .header_page = std::move(header_page_),
+                      .words = header_};
+    items_ = Mirror();
+    seats_.reset();
+    KeepUntilFree(std::move(pages));
   }
-  const int locks = seats_->lock_file.fd();
-  if (TakeTurn(locks, offset_bytes_).ok()) {
-    const absl::Cleanup end_turn = [&] {
-      sys::UnlockByte(locks, TurnLockOf(offset_bytes_));
-    };
-    const absl::StatusOr<bool> held = IsHeldElsewhere();
-    if (held.ok() && !*held) {
-      // Who has attached takes no side any more.
-      Number().store(0, std::memory_order_relaxed);
-      return;
-    }
-  }
-  header_extent_.Forget();
-  items_.ForgetExtent();
+  GiveBackOrphans();
+}
+
+bool SharedStorage::EndIfAlone() {
+  const absl::StatusOr<SharedLocks::Turn> turn = seats_->locks.TakeTurn();
+  if (!turn.ok()) return false;
+  const absl::StatusOr<bool> held = seats_->locks.AreHeldElsewhere();
+  if (!held.ok() || *held) return false;
+  EndRing(*header_);
+  return true;
 }
 
 absl::StatusOr<SharedStorage> SharedStorage::Create(
@@ -167,6 +139,7 @@ absl::Status SharedStorage::MakeFile(uint64_t min_bytes) {
 
 absl::Status SharedStorage::MakeInArena(uint64_t min_bytes,
                                         const std::shared_ptr<Arena>& arena) {
+  GiveBackOrphans();
   absl::StatusOr<Mirror> items =
       Mirror::Create(arena, min_bytes, Mirror::kMaxViews);
   if (!items.ok()) return items.status();
@@ -212,10 +185,7 @@ absl::Status SharedStorage::Open(const RingAttachOptions& options) {
   if (seats_ == nullptr) {
     return absl::ResourceExhaustedError("no memory for the ring's handles");
   }
-  const absl::StatusOr<int> lock_file = sys::Reopen(memfd_.fd());
-  if (!lock_file.ok()) return lock_file.status();
-  seats_->lock_file.Take(*lock_file);
-  return absl::OkStatus();
+  return seats_->locks.Open(memfd_.fd(), offset_bytes_);
 }
 
 absl::Status SharedStorage::CheckProcess() const {
@@ -227,19 +197,12 @@ absl::Status SharedStorage::CheckProcess() const {
 
 absl::StatusOr<RingEnd> SharedStorage::Claim(SharedSide side) {
   if (absl::Status process = CheckProcess(); !process.ok()) return process;
-  const int locks = seats_->lock_file.fd();
-  if (absl::Status turn = TakeTurn(locks, offset_bytes_); !turn.ok()) {
-    return turn;
-  }
-  const absl::Cleanup end_turn = [&] {
-    sys::UnlockByte(locks, TurnLockOf(offset_bytes_));
-  };
-  if (Number().load(std::memory_order_relaxed) != identity_.number) {
-    return EndedRing();
-  }
+  const SharedLocks& locks = seats_->locks;
+  const absl::StatusOr<SharedLocks::Turn> turn = locks.TakeTurn();
+  if (!turn.ok()) return turn.status();
+  if (!IsThere()) return EndedRing();
   const absl::StatusOr<bool> locked = AskFor(
-      [&] { return sys::TryLockByte(locks, LockOf(offset_bytes_, side)); },
-      [&] { return IsPeerEnding(); });
+      [&] { return locks.TryTake(side); }, [&] { return IsPeerEnding(); });
   if (!locked.ok()) return locked.status();
   if (!*locked) {
     return absl::FailedPreconditionError(absl::StrCat(
@@ -247,7 +210,7 @@ absl::StatusOr<RingEnd> SharedStorage::Claim(SharedSide side) {
         " the ring; it has to end, or to destroy its ring, first"));
   }
   if (absl::Status other = CheckOther(side); !other.ok()) {
-    sys::UnlockByte(locks, LockOf(offset_bytes_, side));
+    locks.Leave(side);
     return other;
   }
   RingSide<>& words = Words(side);
@@ -256,13 +219,15 @@ absl::StatusOr<RingEnd> SharedStorage::Claim(SharedSide side) {
       sys::RegisterForBarriers().ok() ? kFencedHere : kUnfencedHere,
       std::memory_order_relaxed);
   const RingEnd end = End(side);
+  end.seat->held.store(true, std::memory_order_relaxed);
   // Whoever has slept until somebody comes learns by which fence.
   WakeAtEnd(*end.seat);
   return end;
 }
 
-std::atomic_ref<uint64_t> SharedStorage::Number() const {
-  return std::atomic_ref<uint64_t>(header_->identity.number);
+bool SharedStorage::IsThere() const {
+  return std::atomic_ref<uint64_t>(header_->identity.number)
+             .load(std::memory_order_relaxed) == identity_.number;
 }
 
 RingSide<>& SharedStorage::Words(SharedSide side) const {
@@ -272,8 +237,7 @@ RingSide<>& SharedStorage::Words(SharedSide side) const {
 absl::Status SharedStorage::CheckOther(SharedSide side) const {
   const SharedSide other =
       side == SharedSide::kWriter ? SharedSide::kReader : SharedSide::kWriter;
-  const absl::StatusOr<bool> elsewhere = sys::IsLockedElsewhere(
-      seats_->lock_file.fd(), LockOf(offset_bytes_, other));
+  const absl::StatusOr<bool> elsewhere = seats_->locks.IsHeldElsewhere(other);
   if (!elsewhere.ok()) return elsewhere.status();
   if (!*elsewhere ||
       Words(other).link.load(std::memory_order_relaxed) == link_id_) {
@@ -285,15 +249,6 @@ absl::Status SharedStorage::CheckOther(SharedSide side) const {
       "link of one invitation, or of one InvitePair, or both have none"));
 }
 
-absl::StatusOr<bool> SharedStorage::IsHeldElsewhere() const {
-  for (const SharedSide side : {SharedSide::kWriter, SharedSide::kReader}) {
-    absl::StatusOr<bool> held = sys::IsLockedElsewhere(
-        seats_->lock_file.fd(), LockOf(offset_bytes_, side));
-    if (!held.ok() || *held) return held;
-  }
-  return false;
-}
-
 bool SharedStorage::IsPeerEnding() const {
   return seats_->link.fd() >= 0 && seats_->link.HungUp();
 }
@@ -301,7 +256,7 @@ bool SharedStorage::IsPeerEnding() const {
 absl::Status SharedStorage::CheckAlone() const {
   const absl::StatusOr<bool> alone = AskFor(
       [&]() -> absl::StatusOr<bool> {
-        absl::StatusOr<bool> held = IsHeldElsewhere();
+        absl::StatusOr<bool> held = seats_->locks.AreHeldElsewhere();
         if (!held.ok()) return held;
         return !*held && seats_->link.HungUp();
       },
@@ -323,13 +278,8 @@ RingEnd SharedStorage::End(SharedSide side) const {
 
 absl::StatusOr<RingInvitation> SharedStorage::Invite() {
   if (absl::Status process = CheckProcess(); !process.ok()) return process;
-  const int locks = seats_->lock_file.fd();
-  if (absl::Status turn = TakeTurn(locks, offset_bytes_); !turn.ok()) {
-    return turn;
-  }
-  const absl::Cleanup end_turn = [&] {
-    sys::UnlockByte(locks, TurnLockOf(offset_bytes_));
-  };
+  const absl::StatusOr<SharedLocks::Turn> turn = seats_->locks.TakeTurn();
+  if (!turn.ok()) return turn.status();
   if (absl::Status alone = CheckAlone(); !alone.ok()) return alone;
   absl::StatusOr<Memfd> memfd = memfd_.Duplicate();
   if (!memfd.ok()) return memfd.status();

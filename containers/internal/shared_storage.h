@@ -12,7 +12,7 @@
 //   1. What stands in the header is checked before it is used, and copied: nobody
 //      relies on a word that the other process could change.
 //   2. Of each side there is one process at a time. Its hold is a lock that the kernel
-//      takes back when the process ends, however it ends (sys::TryLockByte).
+//      takes back when the process ends, however it ends (shared_locks.h).
 //   3. A file of the ring's own cannot change its size (seals).
 //
 // Thread safety: a value type; the memory is guarded by the protocol.
@@ -34,7 +34,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "doppel/alloc/arena.h"
-#include "doppel/alloc/internal/process_fd.h"
 #include "doppel/alloc/mapping.h"
 #include "doppel/alloc/memfd.h"
 #include "doppel/containers/internal/mirror.h"
@@ -42,13 +41,12 @@
 #include "doppel/containers/internal/ring_end.h"
 #include "doppel/containers/internal/ring_link.h"
 #include "doppel/containers/internal/ring_pacing.h"
+#include "doppel/containers/internal/shared_locks.h"
 #include "doppel/containers/ring_invitation.h"
 #include "doppel/containers/ring_layout.h"
 #include "doppel/containers/ring_options.h"
 
 namespace doppel::internal {
-
-enum class SharedSide : uint8_t { kWriter, kReader };
 
 // What this process's handles point to.
 struct SharedSeats : RingSeats {
@@ -60,9 +58,9 @@ struct SharedSeats : RingSeats {
   }
 
   RingLink link;
-  // The file, opened anew: locks are an open file's. Behind the link, so that it ends
-  // first: whoever is told of this process's end by the link finds its sides free.
-  ProcessFd lock_file;
+  // Behind the link, so that it ends first: whoever is told of this process's end by the
+  // link finds its sides free.
+  SharedLocks locks;
 };
 
 class SharedStorage {
@@ -80,7 +78,7 @@ class SharedStorage {
                                               uint64_t item_bytes,
                                               const RingAttachOptions& options);
 
-  // Pages of an arena stay to a process that has a side.
+  // Pages of an arena stay to a process that has a side, for as long as it has it.
   ~SharedStorage();
   SharedStorage(SharedStorage&&) noexcept = default;
   // What it had ends in the order of the destructor, which members assigned one by one
@@ -120,8 +118,8 @@ class SharedStorage {
   absl::Status CheckProcess() const;
   RingEnd End(SharedSide side) const;
   RingSide<>& Words(SharedSide side) const;
-  // Of the ring that is there now.
-  std::atomic_ref<uint64_t> Number() const;
+  // Whether the header is this ring's still.
+  bool IsThere() const;
   // FailedPrecondition if another process has the other side and cannot wake this one.
   absl::Status CheckOther(SharedSide side) const;
   // FailedPrecondition if another process is there already.
@@ -129,8 +127,8 @@ class SharedStorage {
   // Whether the link has hung up. The kernel may be a moment later to take back the locks
   // of a process that ends.
   bool IsPeerEnding() const;
-  // Whether another process has a side.
-  absl::StatusOr<bool> IsHeldElsewhere() const;
+  // Whether it did.
+  bool EndIfAlone();
 
   Memfd memfd_;
   uint64_t offset_bytes_ = 0;  // Of the header, in the file.

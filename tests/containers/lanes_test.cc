@@ -42,11 +42,13 @@ using RingLanes = Lanes<RingReader<uint64_t>>;
 // Rings and their writers, with the readers in lanes.
 struct Producers {
   explicit Producers(size_t count) {
-    for (size_t i = 0; i < count; ++i) {
-      rings.push_back(std::make_unique<Ring>(*Ring::Create(1)));
-      writers.push_back(rings.back()->writer());
-      EXPECT_EQ(*lanes.Add(rings.back()->reader()), i);
-    }
+    for (size_t i = 0; i < count; ++i) Add();
+  }
+  void Add() {
+    const size_t number = rings.size();
+    rings.push_back(std::make_unique<Ring>(*Ring::Create(1)));
+    writers.push_back(rings.back()->writer());
+    EXPECT_EQ(*lanes.Add(rings.back()->reader()), number);
   }
   std::vector<std::unique_ptr<Ring>> rings;
   std::vector<Ring::Writer> writers;
@@ -208,6 +210,30 @@ TEST(LanesRegression, RemovingKeepsTheTurns) {
   EXPECT_EQ(turn(), 3);
   EXPECT_EQ(turn(), 0);
   EXPECT_EQ(turn(), 2);
+}
+
+// A lane that is added when all others had their turn waits for no second one of theirs.
+TEST(LanesRegression, AddingKeepsTheTurns) {
+  Producers producers(2);
+  const auto fill = [&](size_t lane) {
+    while (producers.writers[lane].try_push(lane)) {
+    }
+  };
+  const auto turn = [&] {
+    EXPECT_TRUE(producers.lanes.Next()->try_pop().has_value());
+    return producers.lanes.current();
+  };
+  fill(0);
+  fill(1);
+  EXPECT_EQ(turn(), 0);
+  EXPECT_EQ(turn(), 1);
+  producers.Add();
+  fill(2);
+  EXPECT_EQ(turn(), 2);
+  EXPECT_EQ(turn(), 0);
+  producers.Add();
+  fill(3);
+  for (const size_t lane : {1, 2, 3, 0}) EXPECT_EQ(turn(), lane);
 }
 
 std::span<const std::byte> Bytes(std::string_view text) {

@@ -501,27 +501,22 @@ TEST(SharedRing, APairOfInvitationsLinksTwoOthers) {
   EXPECT_TRUE(Exited(consumer.Wait(), 0));
 }
 
-// What the arena hands out next is not what the survivor writes to.
-TEST(SharedRing, PagesOfAnArenaStayToWhoHasASide) {
-  const absl::StatusOr<std::shared_ptr<Arena>> arena = Arena::Create();
-  ASSERT_THAT(arena, IsOk());
-  for (const bool has_side : {true, false}) {
-    std::optional<Ring> ring = MakeSharedRing(1, {.arena = *arena});
-    Ring survivor = AttachHere(*ring);
-    if (has_side) {
-      ASSERT_THAT(survivor.writer(), IsOk());
-    }
-    const uint64_t offset = ring->offset_bytes();
-    ring.reset();
-    const auto next = (*arena)->Allocate(BasePageBytes());
-    ASSERT_THAT(next, IsOk());
-    EXPECT_EQ(next->offset_bytes() <= offset, !has_side);
-    if (!has_side) continue;
-    auto writer = survivor.writer();
+// Nor can another process take the side while the ring is there.
+TEST(SharedRing, ASideThatIsHereIsNoPeerThatIsGone) {
+  Ring ring = MakeSharedRing();
+  Forget(Invite(ring));
+  auto reader = ring.reader();
+  ASSERT_THAT(reader, IsOk());
+  {
+    auto writer = ring.writer();
     ASSERT_THAT(writer, IsOk());
-    EXPECT_TRUE(writer->try_push(7));
-    EXPECT_EQ(survivor.reader()->try_pop(), 7);
+    ASSERT_TRUE(writer->try_push(1));
   }
+  ASSERT_EQ(reader->try_pop(), 1);
+  EXPECT_EQ(reader->wait(1, {.deadline = absl::Now() + absl::Milliseconds(5)}),
+            RingWait::kDeadlineExceeded);
+  ASSERT_THAT(reader->event(), IsOk());
+  EXPECT_EQ(reader->arm(), RingWait::kArmed);
 }
 
 TEST(SharedRing, GoesOverASocket) {
@@ -547,5 +542,6 @@ TEST(SharedRing, GoesOverASocket) {
   EXPECT_TRUE(Exited(child.Wait(), 0));
   close(sockets[0]);
 }
+
 }  // namespace
 }  // namespace doppel

@@ -43,6 +43,7 @@ ROOMS = [
     "containers/internal/ring_file", "containers/internal/ring_link",
     "containers/internal/guarded_peer",
     "containers/internal/guarded_storage",
+    "containers/internal/shared_orphans",
     "containers/internal/shared_storage", "containers/", "examples/", "tests/support/", "tests/", "bench/support/",
     "bench/",
 ]
