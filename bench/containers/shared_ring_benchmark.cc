@@ -1,21 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A ring between two processes beside one between two threads: single 8-byte items,
-// batches of 64, and the way there and back. The argument is the ring's size in bytes.
+// batches of 64, messages, and the way there and back. The argument is the ring's size in
+// bytes.
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <numeric>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "benchmark/benchmark.h"
 #include "doppel/bench/containers/process_partner.h"
 #include "doppel/bench/containers/ring_harness.h"
+#include "doppel/bench/containers/ring_load.h"
+#include "doppel/containers/message.h"
 #include "doppel/containers/ring_invitation.h"
 #include "doppel/containers/shared_ring.h"
 #include "doppel/containers/spsc_ring.h"
@@ -24,8 +29,8 @@ namespace doppel::bench {
 namespace {
 
 constexpr uint64_t kItems = uint64_t{1} << 22;
+constexpr uint64_t kMessages = 1 << 16;
 constexpr uint64_t kRoundTrips = 1 << 12;
-constexpr size_t kBatch = 64;
 
 // Its result is moved to a local variable where it is a handle (ring_writer.h).
 template <class T>
@@ -35,11 +40,12 @@ T Value(absl::StatusOr<T> value) {
 }
 
 // Two threads of one process.
+template <class T>
 class Threads {
  public:
   static constexpr char kName[] = "threads";
   explicit Threads(size_t bytes)
-      : ring_(Value(SpscRing<uint64_t>::Create(bytes / 8))) {}
+      : ring_(Value(SpscRing<T>::Create(bytes / sizeof(T)))) {}
   auto writer() { return ring_.writer(); }
   auto reader() { return ring_.reader(); }
   auto PartnersWriter() { return ring_.writer(); }
@@ -51,16 +57,17 @@ class Threads {
   }
 
  private:
-  SpscRing<uint64_t> ring_;
+  SpscRing<T> ring_;
 };
 
 // Two processes: the partner maps the ring anew.
+template <class T>
 class Processes {
  public:
   static constexpr char kName[] = "doppel_processes";
 
   explicit Processes(size_t bytes)
-      : ring_(Value(SharedRing<uint64_t>::Create(bytes / 8))) {}
+      : ring_(Value(SharedRing<T>::Create(bytes / sizeof(T)))) {}
   auto writer() { return Value(ring_.writer()); }
   auto reader() { return Value(ring_.reader()); }
   auto PartnersWriter() {
@@ -79,11 +86,11 @@ class Processes {
 
  private:
   void Attach() {
-    ring_ = Value(SharedRing<uint64_t>::Attach(
+    ring_ = Value(SharedRing<T>::Attach(
         Value(RingInvitation::WithoutLink(ring_.memfd().fd()))));
   }
 
-  SharedRing<uint64_t> ring_;
+  SharedRing<T> ring_;
 };
 
 // Counts what it takes and, in the last item, checks it: a process that finds a wrong
@@ -160,6 +167,46 @@ void Batches(benchmark::State& state) {
       });
 }
 
+// Message i has the length of its number's, begins with its number, and is written whole.
+constexpr size_t LengthOf(uint64_t i) { return 16 + i * 2654435761 % 4081; }
+
+template <class Place>
+void Messages(benchmark::State& state) {
+  Place place(static_cast<size_t>(state.range(0)));
+  const std::vector<std::byte> from(4096, std::byte{1});
+  uint64_t sent = 0;
+  uint64_t sent_bytes = 0;
+  {
+    auto partner = place.Start([&](auto& self) {
+      MessageReader reader(place.PartnersReader());
+      uint64_t received = 0;
+      do {
+        while (const auto message = reader.next()) {
+          uint64_t number = 0;
+          std::memcpy(&number, message->data(), sizeof(number));
+          if (number != received || message->size() != LengthOf(number)) break;
+          received += Digest(message->data() + 8, message->size() - 8) > 0;
+          reader.release();
+        }
+      } while (self.GoesOn(received));
+    });
+    MessageWriter writer(place.writer());
+    for (auto _ : state) {
+      for (const uint64_t end = sent + kMessages; sent < end; ++sent) {
+        const size_t length = LengthOf(sent);
+        MessageReservation space = writer.reserve(length);
+        for (; !space; space = writer.reserve(length)) Pause();
+        std::memcpy(space.payload.data(), &sent, sizeof(sent));
+        std::memcpy(space.payload.data() + 8, from.data(), length - 8);
+        writer.commit(length);
+        sent_bytes += length;
+      }
+      partner.WaitFor(sent);
+    }
+  }
+  state.SetBytesProcessed(static_cast<int64_t>(sent_bytes));
+}
+
 template <class Place>
 void RoundTrip(benchmark::State& state) {
   Place there(static_cast<size_t>(state.range(0)));
@@ -193,17 +240,19 @@ void RoundTrip(benchmark::State& state) {
   state.SetItemsProcessed(static_cast<int64_t>(trips));
 }
 
-template <class Place>
+template <template <class> class Place>
 void Register() {
   constexpr int64_t kKiB = 1 << 10;
+  using Numbers = Place<uint64_t>;
   const auto add = [](const char* workload, auto run) {
     return benchmark::RegisterBenchmark(
-               (std::string(workload) + "/" + Place::kName).c_str(), run)
+               (std::string(workload) + "/" + Numbers::kName).c_str(), run)
         ->UseRealTime();
   };
-  add("ring_between_items", Items<Place>)->Arg(64 * kKiB)->Arg(512 * kKiB);
-  add("ring_between_batches", Batches<Place>)->Arg(512 * kKiB);
-  add("ring_between_round_trip", RoundTrip<Place>)->Arg(4 * kKiB);
+  add("ring_between_items", Items<Numbers>)->Arg(64 * kKiB)->Arg(512 * kKiB);
+  add("ring_between_batches", Batches<Numbers>)->Arg(512 * kKiB);
+  add("ring_between_messages", Messages<Place<std::byte>>)->Arg(1024 * kKiB);
+  add("ring_between_round_trip", RoundTrip<Numbers>)->Arg(4 * kKiB);
 }
 
 const bool kRegistered = [] {
