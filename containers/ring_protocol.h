@@ -75,6 +75,15 @@
 
 namespace doppel {
 
+// Where the reader whose words these are goes on: behind what it has finished, handed
+// back or not. Of items that it handed back at once the position alone tells.
+template <class Atomics>
+uint64_t NextToRead(const RingSide<Atomics>& reader, uint64_t capacity) {
+  const uint64_t position = reader.position.load(std::memory_order_relaxed);
+  const uint64_t finished = reader.finished.load(std::memory_order_relaxed);
+  return finished - position <= capacity ? finished : position;
+}
+
 // How one side looks at the other. Goes on living when its cursor ends.
 template <class Atomics = StdAtomics>
 class RingWatch {
@@ -200,7 +209,7 @@ class RingCursor {
         theirs_(watch->theirs()),
         watch_(watch),
         position_(watch->credit() == 0
-                      ? mine_->finished.load(std::memory_order_relaxed)
+                      ? NextToRead(*mine_, watch->capacity())
                       : mine_->position.load(std::memory_order_relaxed)),
         limit_(position_) {}
 
@@ -233,8 +242,12 @@ class RingCursor {
   // Writer: goes on by `n` items, without handing them over. REQUIRES: n <= known().
   void Stage(uint64_t n) { position_ += n; }
 
-  // Reader: the same, before the items' bytes change. Whoever reads after this side
-  // died goes on behind them. REQUIRES: n <= known().
+  // Reader: goes on by `n` items that are handed back at once, and whose bytes do not
+  // change before: the position alone says so. REQUIRES: n <= known().
+  void Take(uint64_t n) { position_ += n; }
+
+  // Reader: the same, of items that are handed back later, or whose bytes change before.
+  // Whoever reads after this side died goes on behind them. REQUIRES: n <= known().
   void Finish(uint64_t n) {
     position_ += n;
     mine_->finished.store(position_, std::memory_order_relaxed);

@@ -251,11 +251,17 @@ class RingReader : public Handle {
   // As pop, and fetches the lines ahead. REQUIRES: there is one.
   ABSL_ATTRIBUTE_ALWAYS_INLINE void PopOldest() {
     if constexpr (kMirrored) {
-      cursor_.Finish(1);
       std::byte* const popped = place_.here();
-      if (place_.EndsLine(sizeof(T))) {
-        if (owns_lines_) internal::TakeLines(popped, sizeof(T));
-        if (cursor_.known() > internal::kAheadBytes / sizeof(T)) {
+      if (!place_.EndsLine(sizeof(T))) {
+        cursor_.Take(1);
+      } else {
+        if (owns_lines_) {
+          cursor_.Finish(1);
+          internal::TakeLines(popped, sizeof(T));
+        } else {
+          cursor_.Take(1);
+        }
+        if (cursor_.known() > ahead_items_) {
           FetchAhead(place_.here() + internal::kAheadBytes, sizeof(T));
         }
       }
@@ -282,6 +288,8 @@ class RingReader : public Handle {
   }
 
   bool owns_lines_;  // A copy: the option is the ring's.
+  // With more known than that, lines ahead are fetched.
+  uint64_t ahead_items_ = internal::AheadItems(place_, sizeof(T));
 };
 
 }  // namespace doppel

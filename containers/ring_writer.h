@@ -108,8 +108,7 @@ class RingWriter : public Handle {
                       std::forward<Args>(args)...);
     if constexpr (kMirrored) {
       cursor_.Stage(1);
-      if (place_.EndsLine(sizeof(T)) &&
-          cursor_.known() > internal::kAheadBytes / sizeof(T)) {
+      if (place_.EndsLine(sizeof(T)) && cursor_.known() > ahead_items_) {
         internal::FetchToWrite(place_.here() + internal::kAheadBytes,
                                sizeof(T));
       }
@@ -213,6 +212,8 @@ class RingWriter : public Handle {
     Pass(n);
   }
 
+  // With more known than that, lines ahead are fetched.
+  uint64_t ahead_items_ = internal::AheadItems(place_, sizeof(T));
   bool in_scratch_ = false;  // Whether the last reservation is in scratch_.
 };
 

@@ -158,9 +158,16 @@ uint64_t GuardedStorage::NextReadersBegin() const {
   const uint64_t least =
       written - began > capacity_items_ ? written - capacity_items_ : began;
   if (peer_.header == nullptr) return least;
+  // In the order of a reader that stores both.
+  const uint64_t position =
+      peer_.header->reader.position.load(std::memory_order_acquire);
   const uint64_t finished =
       peer_.header->reader.finished.load(std::memory_order_acquire);
-  return finished - least <= written - least ? finished : least;
+  uint64_t next = least;
+  for (const uint64_t one : {position, finished}) {
+    if (one - next <= written - next) next = one;
+  }
+  return next;
 }
 
 absl::Status GuardedStorage::CheckProcess() const {

@@ -14,13 +14,10 @@
 #include <string>
 #include <thread>
 
-#include "absl/status/statusor.h"
-#include "absl/strings/numbers.h"
-#include "absl/strings/string_view.h"
-#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "doppel/alloc/internal/sys.h"
+#include "doppel/containers/internal/cache_size.h"
 #include "doppel/containers/internal/pause.h"
 #include "doppel/containers/internal/prefetch.h"
 #include "doppel/containers/internal/ring_end.h"
@@ -31,18 +28,6 @@
 
 namespace doppel::internal {
 namespace {
-
-// What /sys says, as "2048K"; 0 if it says nothing.
-uint64_t CacheBytesOfSys() {
-  const absl::StatusOr<std::string> size =
-      sys::ReadFile("/sys/devices/system/cpu/cpu0/cache/index2/size");
-  if (!size.ok()) return 0;
-  absl::string_view digits = absl::StripSuffix(*size, "\n");
-  const bool kibibytes = absl::ConsumeSuffix(&digits, "K");
-  uint64_t number = 0;
-  if (!absl::SimpleAtoi(digits, &number)) return 0;
-  return kibibytes ? number << 10 : number;
-}
 
 // A ring whose pieces fit its lap, so that its memory needs no mirror.
 struct Trial {
@@ -135,16 +120,6 @@ absl::Duration TimeOf(Trial& trial, bool owns_lines, int processor,
 const sys::ProcessorSet g_processors_at_start = sys::AllowedProcessors();
 
 }  // namespace
-
-uint64_t CacheBytes() {
-  static const uint64_t bytes = [] {
-    const uint64_t of_libc = sys::Level2CacheBytes();
-    if (of_libc > 0) return of_libc;
-    const uint64_t of_sys = CacheBytesOfSys();
-    return of_sys > 0 ? of_sys : kUnknownCacheBytes;
-  }();
-  return bytes;
-}
 
 int OtherProcessor() {
   const int here = sys::CurrentProcessor();

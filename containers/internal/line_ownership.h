@@ -40,11 +40,6 @@ inline constexpr double kWorthwhileGain = 1.2;
 
 bool OwnsLines(LineOwnership asked, uint64_t footprint_bytes);
 
-// The size of the level-2 cache of the machine's first core. Machines that do not
-// tell are taken to have kUnknownCacheBytes.
-inline constexpr uint64_t kUnknownCacheBytes = uint64_t{512} << 10;
-uint64_t CacheBytes();
-
 // A processor of another core than the calling thread's, if the process was started with
 // one; else another processor; -1: there is none, or none is known.
 int OtherProcessor();

@@ -30,9 +30,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "absl/base/attributes.h"
 #include "absl/base/optimization.h"
+#include "doppel/containers/internal/cache_size.h"
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/prefetch.h"
 
@@ -43,6 +45,7 @@ class RingPlace {
   RingPlace(std::byte* data, uint64_t lap_bytes, uint64_t offset_bytes)
       : data_(data), lap_bytes_(lap_bytes), offset_bytes_(offset_bytes) {}
 
+  uint64_t lap_bytes() const { return lap_bytes_; }
   std::byte* here() const { return data_ + offset_bytes_; }
 
   // Bytes from here to where the offset goes back to 0.
@@ -101,6 +104,15 @@ inline void TakeLines(std::byte* begin, uint64_t bytes) {
 
 // How far ahead of itself a side that goes item by item fetches lines (prefetch.h).
 inline constexpr uint64_t kAheadBytes = 1024;
+
+// With more items known than these it does. The lines of a ring that fits its cache come
+// from the other core; those of a larger one from memory, in an order that the processor
+// sees by itself.
+inline uint64_t AheadItems(const RingPlace& place, uint64_t item_bytes) {
+  return place.lap_bytes() <= CacheBytes()
+             ? kAheadBytes / item_bytes
+             : std::numeric_limits<uint64_t>::max();
+}
 
 // For a side that has just learnt of `found_bytes` bytes. No part of what is inlined.
 ABSL_ATTRIBUTE_NOINLINE inline void FetchFoundToRead(const std::byte* begin,

@@ -45,6 +45,23 @@ struct RecordingAtomics {
   static inline int light_fences = 0;
 };
 
+TEST(NextToRead, IsTheFurtherOfPositionAndFinished) {
+  constexpr uint64_t kCapacity = 8;
+  RingSide<> reader;
+  const auto next = [&](uint64_t position, uint64_t finished) {
+    reader.position = position;
+    reader.finished = finished;
+    return NextToRead(reader, kCapacity);
+  };
+  EXPECT_EQ(next(0, 0), 0);
+  EXPECT_EQ(next(5, 8), 8) << "finished, and not handed back";
+  EXPECT_EQ(next(5, 13), 13) << "the whole ring is";
+  EXPECT_EQ(next(9, 2), 9) << "handed back at once";
+  EXPECT_EQ(next(1000, 0), 1000);
+  EXPECT_EQ(next(~uint64_t{0}, 3), 3) << "past 2^64";
+  EXPECT_EQ(next(3, ~uint64_t{0}), 3);
+}
+
 // Both sides of a ring of positions.
 template <class Atomics = RecordingAtomics>
 struct Sides {

@@ -109,7 +109,10 @@ constexpr Elsewhere kElsewhere[] = {
      "numbers of descriptors, whose files are the kernel's; and a fence that "
      "is "
      "followed by a sleep that ends by itself, or by the kernel's own fence"},
-    {"containers/internal/guarded_storage.cc", 4,
+    {"containers/internal/shared_orphans.cc", 2,
+     "a list of pointers, which is taken whole: each element is put by a "
+     "read-modify-write that releases it, and taken by one that acquires all"},
+    {"containers/internal/guarded_storage.cc", 5,
      "words of another process that are loaded once, when one comes or goes: a "
      "message over the link, or its end, stands between"},
 };
