@@ -75,7 +75,7 @@ class RingPacing {
         interval_(static_cast<uint32_t>(
             std::clamp(kLookIntervalNs / pause_ns, 1.0, 64.0))) {
     const double longest_ns =
-        static_cast<double>(ring_bytes / 2) / kFullBytesPerNs;
+        static_cast<double>(ring_bytes) / 2 / kFullBytesPerNs;
     for (double ns = 2 * kLookIntervalNs;
          ns <= longest_ns && most_doublings_ < kDoublings; ns *= 2) {
       ++most_doublings_;

@@ -12,8 +12,8 @@
 namespace doppel::internal {
 
 SharedLocks::Turn::~Turn() {
-  if (locks_ != nullptr)
-    sys::UnlockByte(locks_->file_.fd(), locks_->TurnLock());
+  if (locks_ == nullptr) return;
+  sys::UnlockByte(locks_->file_.fd(), locks_->TurnLock());
 }
 
 absl::Status SharedLocks::Open(int fd, uint64_t offset_bytes) {

@@ -320,6 +320,7 @@ TEST(ArenaTest, AnExactHugetlbFileOrNone) {
 }
 
 TEST(ArenaTest, AnExactHugetlbArenaUsesPagesThatTheKernelAdds) {
+  testing::TakeHugetlbPools();
   const auto pool = FindHugetlbPool(2 * kMiB);
   if (!pool.ok() || pool->addable_pages() == 0) {
     GTEST_SKIP() << "raise nr_overcommit_hugepages of the 2 MiB pool";

@@ -94,6 +94,7 @@ TEST(PageSizeTest, AnExactSizeIsGrantedOrRefused) {
 }
 
 TEST(PageSizeTest, PagesThatTheKernelMayAddAreForThoseWhoInsist) {
+  testing::TakeHugetlbPools();
   const auto pool = FindHugetlbPool(2 * kMiB);
   if (!pool.ok()) GTEST_SKIP() << pool.status();
   if (pool->addable_pages() == 0) {

@@ -32,6 +32,7 @@ namespace {
 
 using ::doppel::internal::sys::Call;
 using ::doppel::testing::CallCounter;
+using ::doppel::testing::ExpectSleepsThrough;
 using ::doppel::testing::FaultPlan;
 using ::doppel::testing::IsOk;
 using ::doppel::testing::IsReadable;
@@ -113,6 +114,12 @@ TYPED_TEST(ReaderWait, ADeadlineEndsIt) {
             RingWait::kReady);
   EXPECT_EQ(reader.wait(2, {.deadline = absl::InfinitePast()}),
             RingWait::kDeadlineExceeded);
+}
+
+TYPED_TEST(ReaderWait, ASleeperCostsNoCpu) {
+  auto ring = MakeRing<TypeParam>();
+  auto reader = Join(ring);
+  ExpectSleepsThrough([&](const auto& until) { return reader.wait(1, until); });
 }
 
 TYPED_TEST(ReaderWait, APushWakesAllReaders) {
@@ -232,7 +239,11 @@ TYPED_TEST(ReaderWait, WithoutMembarrierWakesArriveAllTheSame) {
   auto ring = MakeRing<TypeParam>();
   const FaultPlan plan(
       {.call = Call::kMembarrier, .error = EPERM, .sticky = true});
-  std::thread partner([reader = Join(ring)]() mutable {
+  auto reader = Join(ring);
+  EXPECT_EQ(reader.wait(1, Until(absl::Milliseconds(1))),
+            RingWait::kDeadlineExceeded);
+  EXPECT_TRUE(plan.fired());
+  std::thread partner([reader = std::move(reader)]() mutable {
     auto own = std::move(reader);
     for (uint64_t i = 0; i < 50; ++i) {
       ASSERT_EQ(own.wait(1, kSleepAtOnce), RingWait::kReady);
@@ -245,7 +256,6 @@ TYPED_TEST(ReaderWait, WithoutMembarrierWakesArriveAllTheSame) {
     Push(writer, i);
   }
   partner.join();
-  EXPECT_TRUE(plan.fired());
 }
 
 // --- The writer waits for the slowest. ---
@@ -451,6 +461,7 @@ TEST(OverwritingRingWait, NoWakeIsLost) {
         while (const std::optional<uint64_t> item = own.try_pop()) {
           ASSERT_EQ(*item, next++);
           seen.fetch_add(1);
+          seen.notify_all();
         }
       }
       EXPECT_EQ(own.lost(), 0);
@@ -458,7 +469,9 @@ TEST(OverwritingRingWait, NoWakeIsLost) {
   }
   auto writer = ring.writer();
   for (uint64_t item = 0; item < items; ++item) {
-    while (seen.load() < 2 * item) std::this_thread::yield();
+    for (uint64_t now = seen.load(); now < 2 * item; now = seen.load()) {
+      seen.wait(now);
+    }
     writer.push(item);
   }
   writer.close();

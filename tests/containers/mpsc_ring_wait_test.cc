@@ -32,6 +32,7 @@ namespace {
 
 using ::doppel::internal::sys::Call;
 using ::doppel::testing::CallCounter;
+using ::doppel::testing::ExpectSleepsThrough;
 using ::doppel::testing::FaultPlan;
 using ::doppel::testing::IsOk;
 using ::doppel::testing::IsReadable;
@@ -97,6 +98,16 @@ TEST(MpscRingWait, ADeadlineEndsIt) {
             RingWait::kDeadlineExceeded);
   EXPECT_EQ(consumer.wait({.deadline = absl::InfinitePast()}),
             RingWait::kReady);
+}
+
+TEST(MpscRingWait, ASleeperCostsNoCpu) {
+  MpscRing ring = MakeMpscRing();
+  auto producer = ring.producer();
+  auto consumer = ring.consumer();
+  ExpectSleepsThrough([&](const auto& until) { return consumer.wait(until); });
+  Fill(producer);
+  ExpectSleepsThrough(
+      [&](const auto& until) { return producer.wait(8, until); });
 }
 
 TEST(MpscRingWait, APushWakesTheConsumer) {
@@ -375,20 +386,23 @@ TEST(MpscRingWait, WithoutMembarrierWakesArriveAllTheSame) {
   MpscRing ring = MakeMpscRing();
   const FaultPlan plan(
       {.call = Call::kMembarrier, .error = EPERM, .sticky = true});
-  std::thread partner([consumer = ring.consumer()]() mutable {
+  auto producer = ring.producer();
+  auto consumer = ring.consumer();
+  EXPECT_EQ(consumer.wait(Until(absl::Milliseconds(1))),
+            RingWait::kDeadlineExceeded);
+  EXPECT_TRUE(plan.fired());
+  std::thread partner([consumer = std::move(consumer)]() mutable {
     auto own = std::move(consumer);
     for (int i = 0; i < 50; ++i) {
       ASSERT_EQ(own.wait(kSleepAtOnce), RingWait::kReady);
       ASSERT_TRUE(own.next().has_value());
     }
   });
-  auto producer = ring.producer();
   for (int i = 0; i < 50; ++i) {
     absl::SleepFor(absl::Microseconds(100));
     ASSERT_EQ(producer.push(Text()), RingRoom::kRoom);
   }
   partner.join();
-  EXPECT_TRUE(plan.fired());
 }
 
 // --- Events. ---

@@ -48,8 +48,8 @@ void PushNumbers(RingWriter<Item>& writer, uint64_t from, uint64_t to) {
   }
 }
 
-// What the survivor and a new writer make of it: everything in order, up to `at_most`
-// items of the operation, and as many more as the new writer pushes.
+// What the survivor and a new writer make of it: everything in order, what the dead
+// writer had published and then what the new one pushes.
 void CheckReader(World& world, RingReader<Item>& reader, uint64_t& read) {
   const uint64_t pushed = world.pushed();
   {
@@ -244,7 +244,7 @@ const ReaderOperation kReaderOperations[] = {
 };
 
 // The next reader sees whole items in order, from one that the dead reader had not
-// finished: at most `at_most` behind what was read before.
+// finished: at most an operation past what was read before.
 void CheckWriter(World& world, RingWriter<Item>& writer, uint64_t& written,
                  uint64_t& read) {
   constexpr uint64_t kMostOfAnOperation = 4;

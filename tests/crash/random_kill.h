@@ -9,6 +9,7 @@
 // Invariants:
 //   1. Every second child is killed once it is seen within an operation, however seldom
 //      the machine lets a child get there.
+//   2. No child ends in another way: one that does fails the test.
 //
 // Thread safety: a Diary is of two processes; the rest belongs to one.
 // Errors: what a child finds wrong is its exit code, and then a test failure.
@@ -143,6 +144,7 @@ struct Tally {
   void Report(const char* who) const {
     std::cout << "killed " << kills << " times as " << who << ", "
               << in_operation << " of them within an operation\n";
+    EXPECT_GT(kills, 0);
     EXPECT_GE(in_operation * 10, kills);
   }
 };
@@ -157,11 +159,21 @@ class Reaper {
  public:
   Reaper(Child& child, SharedDiary& diary, Hour hour, Tally& tally)
       : child_(child), diary_(diary), hour_(hour), tally_(tally) {}
+  // After the child's end has been noticed.
+  ~Reaper() {
+    if (killed_) return;
+    // It may still be about to exit, by the code that says why.
+    absl::SleepFor(absl::Milliseconds(100));
+    ADD_FAILURE() << "it was not killed; its status is " << child_.Kill();
+  }
+  Reaper(const Reaper&) = delete;
+  Reaper& operator=(const Reaper&) = delete;
 
   // To be called often.
   void Look() {
     if (killed_ || !IsDue()) return;
-    EXPECT_TRUE(DiedOf(child_.Kill(), SIGKILL));
+    const int status = child_.Kill();
+    EXPECT_TRUE(DiedOf(status, SIGKILL)) << status;
     killed_ = true;
     ++tally_.kills;
     if (diary_->in_operation.load(std::memory_order_relaxed)) {

@@ -38,7 +38,8 @@ size_t Replay(const std::filesystem::path& folder) {
 
 TEST(Fuzz, InputsThatFoundFaults) {
   const std::filesystem::path folder = FUZZ_REGRESSIONS;
-  if (std::filesystem::exists(folder)) Replay(folder);
+  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "none ever did";
+  EXPECT_GT(Replay(folder), 0);
 }
 
 TEST(Fuzz, Corpus) { EXPECT_GT(Replay(FUZZ_CORPUS), 0); }

@@ -11,10 +11,25 @@
 
 #include <cerrno>
 #include <csignal>
+#include <string>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
 namespace doppel::testing {
+namespace {
+
+// As execve(2) wants them.
+std::vector<char*> Pointers(std::vector<std::string>& texts) {
+  std::vector<char*> pointers;
+  pointers.reserve(texts.size() + 1);
+  for (std::string& text : texts) pointers.push_back(text.data());
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+}  // namespace
 
 int RunInChild(const std::function<int()>& body) { return Child(body).Wait(); }
 
@@ -41,6 +56,16 @@ int Child::Wait() {
 int Child::Kill() {
   if (pid_ > 0) kill(pid_, SIGKILL);
   return Wait();
+}
+
+int ExecTest(const std::string& test, std::vector<std::string> environment) {
+  constexpr int kNoProgram = 127;
+  const char* const self = "/proc/self/exe";
+  std::vector<std::string> arguments = {self,
+                                        absl::StrCat("--gtest_filter=", test),
+                                        "--gtest_also_run_disabled_tests"};
+  execve(self, Pointers(arguments).data(), Pointers(environment).data());
+  return kNoProgram;
 }
 
 bool Exited(int wait_status, int code) {

@@ -19,6 +19,8 @@
 #define DOPPEL_TESTS_SUPPORT_CHILD_H_
 
 #include <functional>
+#include <string>
+#include <vector>
 
 namespace doppel::testing {
 
@@ -46,6 +48,11 @@ class Child {
   int pid_ = -1;    // -1: waited for.
   int status_ = 0;  // Once waited for.
 };
+
+// In a child: goes on as another program, this very binary from its start. It runs the
+// one test, disabled or not, in this environment and no more. Returns an exit code if
+// that cannot be.
+int ExecTest(const std::string& test, std::vector<std::string> environment);
 
 // Whether the wait status says that the child ended with this exit code.
 bool Exited(int wait_status, int code);

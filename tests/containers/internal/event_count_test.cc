@@ -157,6 +157,7 @@ void MeetAtEachNumber(int waiters, int notifiers, uint64_t numbers,
         }
         ASSERT_EQ(counter.Wait(wanted, kSleepAtOnce), RingWait::kReady);
         seen.fetch_add(1);
+        seen.notify_all();
       }
     });
   }
@@ -166,7 +167,10 @@ void MeetAtEachNumber(int waiters, int notifiers, uint64_t numbers,
       const auto all = static_cast<uint64_t>(waiters);
       for (uint64_t number = mine; number < numbers;
            number += static_cast<uint64_t>(notifiers)) {
-        while (seen.load() < number * all) std::this_thread::yield();
+        for (uint64_t now = seen.load(); now < number * all;
+             now = seen.load()) {
+          seen.wait(now);
+        }
         counter.Add();
       }
     });
@@ -178,13 +182,13 @@ TEST(EventCount, NoWakeIsLost) {
   const auto numbers = static_cast<uint64_t>(Scaled(5'000, 500'000));
   MeetAtEachNumber(1, 1, numbers, false);
   MeetAtEachNumber(3, 1, numbers, false);
-  MeetAtEachNumber(2, 2, numbers, false);
+  MeetAtEachNumber(2, 2, numbers / 5, false);
 }
 
 TEST(EventCount, NoEventIsLost) {
   const auto numbers = static_cast<uint64_t>(Scaled(5'000, 500'000));
   MeetAtEachNumber(1, 1, numbers, true);
-  MeetAtEachNumber(3, 2, numbers, true);
+  MeetAtEachNumber(3, 2, numbers / 5, true);
 }
 
 // Notifiers do not wait for the waiters: their marks and wakes fall into each other.
@@ -216,6 +220,9 @@ TEST(EventCount, WithoutMembarrierWakesArriveAllTheSame) {
       {.call = Call::kMembarrier, .error = EPERM, .sticky = true});
   const auto owned = std::make_unique<Counter>();
   Counter& counter = *owned;
+  EXPECT_EQ(counter.Wait(1, Until(absl::Milliseconds(1))),
+            RingWait::kDeadlineExceeded);
+  EXPECT_TRUE(plan.fired());
   std::thread waiter([&] {
     for (uint64_t wanted = 1; wanted <= 50; ++wanted) {
       ASSERT_EQ(counter.Wait(wanted, kSleepAtOnce), RingWait::kReady);
@@ -226,7 +233,6 @@ TEST(EventCount, WithoutMembarrierWakesArriveAllTheSame) {
     counter.Add();
   }
   waiter.join();
-  EXPECT_TRUE(plan.fired());
   EXPECT_FALSE(counter.count.EventFor(nullptr).ok())
       << "who polls would not notice";
 }
@@ -236,9 +242,12 @@ TEST(EventCount, SleepsThatEndEarlyAreRepeated) {
     const auto owned = std::make_unique<Counter>();
     Counter& counter = *owned;
     const FaultPlan plan({.call = Call::kFutex, .error = error});
-    EXPECT_EQ(counter.Wait(1, Until(absl::Milliseconds(5))),
-              RingWait::kDeadlineExceeded);
-    EXPECT_TRUE(plan.fired());
+    std::thread partner([&] {
+      while (!plan.fired()) absl::SleepFor(absl::Microseconds(100));
+      counter.Add();
+    });
+    EXPECT_EQ(counter.Wait(1, kSleepAtOnce), RingWait::kReady);
+    partner.join();
   }
 }
 

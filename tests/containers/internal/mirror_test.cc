@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
@@ -125,12 +126,18 @@ TEST(Mirror, NoAccessFaults) {
     if (size.is_hugetlb() && FreeHugetlbPages(2 * kMiB) < 4) continue;
     SCOPED_TRACE(size.ToString());
     for (const uint64_t bytes : {kMiB, 8 * kMiB}) {
-      const Mirror mirror = MakeMirror(MakeArena({.page_size = size}), bytes);
-      const auto before = faults();
-      for (uint64_t i = 0; i < kViews * mirror.size_bytes(); i += 4096) {
-        const_cast<volatile std::byte*>(mirror.data())[i] = std::byte{1};
+      // The kernel may move pages meanwhile, but hardly each time. A bound would not
+      // do: of huge pages there are only a few.
+      auto fewest = std::numeric_limits<int64_t>::max();
+      for (int attempt = 0; attempt < 5 && fewest > 0; ++attempt) {
+        const Mirror mirror = MakeMirror(MakeArena({.page_size = size}), bytes);
+        const int64_t before = faults();
+        for (uint64_t i = 0; i < kViews * mirror.size_bytes(); i += 4096) {
+          const_cast<volatile std::byte*>(mirror.data())[i] = std::byte{1};
+        }
+        fewest = std::min(fewest, faults() - before);
       }
-      EXPECT_EQ(faults(), before);
+      EXPECT_EQ(fewest, 0);
     }
   }
 }
