@@ -20,6 +20,8 @@
 namespace doppel::bench {
 namespace {
 
+using ::doppel::internal::TakeLines;
+
 // The limits of all that passes lines to another core: blocks are written whole, a
 // word of each line is read, and two counters are all that is shared besides. Who owns
 // the lines stores to each that it has read (ring_options.h).
@@ -43,7 +45,7 @@ void BareHandover(benchmark::State& state) {
       do {
         while (written.load(std::memory_order_acquire) != done) {
           own_digest += Digest(block(done), kBlockBytes);
-          if (kOwnsLines) internal::TakeLines(block(done), kBlockBytes);
+          if (kOwnsLines) TakeLines(block(done), kBlockBytes);
           read.store(++done, std::memory_order_release);
         }
       } while (self.GoesOn(done));
