@@ -20,7 +20,8 @@ constexpr uint64_t kItems = 1 << 20;
 
 struct Positions {
   explicit Positions(benchmark::State& state)
-      : pacing(8, ::doppel::internal::MeasurePauseNs()),
+      : pacing(8, static_cast<uint64_t>(state.range(0)) * 8,
+               ::doppel::internal::MeasurePauseNs()),
         writer_watch(RingWatch<>::Writer(
             &writer, &reader, static_cast<uint64_t>(state.range(0)), pacing)),
         reader_watch(RingWatch<>::Reader(
@@ -41,7 +42,7 @@ bool Push(RingCursor<>& cursor) {
 
 bool Pop(RingCursor<>& cursor) {
   if (cursor.AvailableFor(1) == 0) return false;
-  cursor.Finish(1);
+  cursor.Take(1);
   return !cursor.Publish();
 }
 
