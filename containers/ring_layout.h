@@ -89,8 +89,9 @@ struct RingSide {
   // The other side sleeps on this word (futex(2)). Changes before each wake.
   alignas(kRingLineBytes) Atomic<uint32_t> signal{0};
   Atomic<uint32_t> closed{0};  // 1: this side has ended.
-  // Reader: items that it is done with, handed back or not. Stored before the items'
-  // bytes are touched, so that who comes after a reader that died does not read them.
+  // Reader: where it is ahead of `position`, the items that it is done with and has not
+  // handed back. Stored before the items' bytes are touched, so that who comes after a
+  // reader that died does not read them.
   Atomic<uint64_t> finished{0};
   // Statistics. They change on slow paths only.
   Atomic<uint64_t> stalls{0};      // Times that it became full, or empty.
