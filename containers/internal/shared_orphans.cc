@@ -26,11 +26,7 @@ struct Orphan {
   bool EndIfFree() {
     if (!locks.is_open()) return false;  // A forked child's copy.
     const std::optional<SharedLocks::Turn> turn = locks.TryTurn();
-    if (!turn.has_value()) return false;
-    const absl::StatusOr<bool> held = locks.AreHeldElsewhere();
-    if (!held.ok() || *held) return false;
-    EndRing(*pages.words);
-    return true;
+    return turn.has_value() && EndRingIfFree(locks, *pages.words);
   }
 };
 
@@ -48,9 +44,12 @@ void Put(Orphan* orphan) {
 
 }  // namespace
 
-void EndRing(RingHeader<>& words) {
+bool EndRingIfFree(const SharedLocks& locks, RingHeader<>& words) {
+  const absl::StatusOr<bool> held = locks.AreHeldElsewhere();
+  if (!held.ok() || *held) return false;
   std::atomic_ref<uint64_t>(words.identity.number)
       .store(0, std::memory_order_relaxed);
+  return true;
 }
 
 void KeepUntilFree(SharedPages pages) noexcept {

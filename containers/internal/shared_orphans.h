@@ -18,13 +18,15 @@
 // Errors: none. Without memory for an orphan its pages are lost to the arena.
 //
 // Example:
-//   KeepUntilFree(std::move(pages), {&locks, offset_bytes});
+//   const absl::StatusOr<SharedLocks::Turn> turn = locks.TakeTurn();
+//   if (!turn.ok() || !EndRingIfFree(locks, words)) KeepUntilFree(std::move(pages));
 
 #ifndef DOPPEL_CONTAINERS_INTERNAL_SHARED_ORPHANS_H_
 #define DOPPEL_CONTAINERS_INTERNAL_SHARED_ORPHANS_H_
 
 #include "doppel/alloc/arena.h"
 #include "doppel/alloc/mapping.h"
+#include "doppel/containers/internal/shared_locks.h"
 #include "doppel/containers/ring_layout.h"
 
 namespace doppel::internal {
@@ -45,9 +47,9 @@ void KeepUntilFree(SharedPages pages) noexcept;
 // ring.
 void GiveBackOrphans() noexcept;
 
-// Makes the ring one that nobody takes a side of any more. REQUIRES: in a turn, while
-// nobody has a side.
-void EndRing(RingHeader<>& words);
+// Makes the ring one that nobody takes a side of any more, unless another process has
+// one. Whether it is. REQUIRES: in a turn of these locks.
+bool EndRingIfFree(const SharedLocks& locks, RingHeader<>& words);
 
 }  // namespace doppel::internal
 

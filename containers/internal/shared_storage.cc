@@ -59,11 +59,7 @@ SharedStorage::~SharedStorage() {
 
 bool SharedStorage::EndIfAlone() {
   const absl::StatusOr<SharedLocks::Turn> turn = seats_->locks.TakeTurn();
-  if (!turn.ok()) return false;
-  const absl::StatusOr<bool> held = seats_->locks.AreHeldElsewhere();
-  if (!held.ok() || *held) return false;
-  EndRing(*header_);
-  return true;
+  return turn.ok() && EndRingIfFree(seats_->locks, *header_);
 }
 
 absl::StatusOr<SharedStorage> SharedStorage::Create(
