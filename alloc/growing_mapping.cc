@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "doppel/alloc/internal/bad_alloc.h"
+#include "doppel/alloc/internal/remembered.h"
 #include "doppel/alloc/internal/sys.h"
 
 namespace doppel {
@@ -31,8 +32,8 @@ uint64_t RoundUp(uint64_t value, uint64_t unit) {
 }  // namespace
 
 uint64_t GrowingMapping::DefaultReserveBytes() {
-  static const uint64_t bytes = std::bit_ceil(internal::sys::MemoryBytes());
-  return bytes;
+  static constinit internal::Remembered<uint64_t> bytes;
+  return bytes.Get([] { return std::bit_ceil(internal::sys::MemoryBytes()); });
 }
 
 absl::StatusOr<GrowingMapping> GrowingMapping::Create(const Options& options) {

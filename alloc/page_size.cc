@@ -19,6 +19,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "doppel/alloc/internal/linux_abi.h"
+#include "doppel/alloc/internal/remembered.h"
 #include "doppel/alloc/internal/sys.h"
 
 namespace doppel {
@@ -213,8 +214,8 @@ std::string FormatBytes(uint64_t bytes) {
 }
 
 uint64_t BasePageBytes() {
-  static const auto bytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  return bytes;
+  static constinit internal::Remembered<uint64_t> bytes;
+  return bytes.Get([] { return sysconf(_SC_PAGESIZE); });
 }
 
 uint64_t TransparentPageBytes() { return ReadTransparent().unit_bytes; }

@@ -15,13 +15,14 @@
 // Invariants:
 //   1. Each process maps the other's file for reading only, after it has checked that
 //      nobody can change its size, map it for writing anew or punch holes into it
-//      (F_SEAL_SHRINK, GROW, FUTURE_WRITE, SEAL: exactly these).
+//      (F_SEAL_SHRINK, GROW, FUTURE_WRITE, SEAL: exactly these, and EXEC or not).
 //   2. Each word of the other's is loaded once a decision, and believed only if it can
 //      be true. A word that cannot poisons the handle: status() is DataLoss, and stays.
 //   3. Whatever the other stores, no handle touches memory outside the items.
 //   4. The end of the other's process ends every wait (kPeerGone).
 //   5. What an honest peer published before it was killed is read once and whole. Of a
-//      killed consumer the next one reads what it had not finished.
+//      killed consumer the next one reads what it had not finished. The ring ends with its
+//      producer: whoever produces next makes another.
 //
 // What the peer can do: publish nonsense, publish nothing, never release, wake for
 // nothing, and change items while they are read in place. So read an item by try_pop or
@@ -31,6 +32,13 @@
 // Messages (message.h) go over rings of bytes: MessageWriter(*producer.writer()) and
 // MessageReader(*consumer.reader()). Take them by pop(), which copies: what next() shows
 // stays within the items and as long as it is, but its bytes may change.
+//
+// How far a consumer has come it says itself: one that lies can make the consumer after it
+// begin anywhere in what is written, of messages in the middle of one, whose bytes would
+// then be taken for a header. Consumers that do not trust each other get a ring each.
+//
+// What a peer sends with an invitation is looked at before it is used, but closing it asks
+// the file system that it is of, and one of the peer's own (fuse(4)) may take its time.
 //
 // The consumer owns no lines (ring_options.h): it cannot write to them.
 //
@@ -149,7 +157,7 @@ class GuardedProducer : public internal::GuardedSide<T> {
   }
 
   // Handles stay valid when it is moved. What was moved from may only be destroyed or
-  // assigned to.
+  // assigned to. REQUIRES: no handle of it lives when it is destroyed or assigned to.
   GuardedProducer(GuardedProducer&&) noexcept = default;
   GuardedProducer& operator=(GuardedProducer&&) noexcept = default;
 
@@ -195,9 +203,9 @@ class GuardedConsumer : public internal::GuardedSide<T> {
 
   // Does not wait for the producer.
   // Fails with InvalidArgument for a file that holds no ring, one of items of another
-  // size or one that is too large, FailedPrecondition for seals that are not exactly
-  // right, Unavailable if the producer's process has ended, and with what the file and
-  // the mapping report.
+  // size or one that is too large, and for an invitation without a link,
+  // FailedPrecondition for seals that are not exactly right, Unavailable if the producer's
+  // process has ended, and with what the file and the mapping report.
   static absl::StatusOr<GuardedConsumer> Attach(RingInvitation invitation,
                                                 const Options& options = {}) {
     absl::StatusOr<internal::GuardedStorage> storage =

@@ -268,7 +268,8 @@ class MessageReader : private RingReader<> {
 
   // Waits until there is a message that was not shown yet: after kReady next() shows
   // it. What is shown and not released takes up room, which the writer may wait for.
-  // REQUIRES: not the whole ring is shown.
+  // REQUIRES: not the whole ring is shown, which one message may be: of a writer that is
+  // not trusted, release before you wait.
   ABSL_ATTRIBUTE_ALWAYS_INLINE RingWait
   wait(const RingWaitOptions& options = {}) {
     if (Find()) return RingWait::kReady;

@@ -28,9 +28,15 @@ absl::StatusOr<RingInvitation> RingInvitation::Receive(int unix_socket) {
   RingInvitation invitation(passed->fds[0],
                             {.fd = passed->fds[1], .id = passed->words[1]},
                             passed->words[0], passed->words[2]);
-  if (passed->has_words) return invitation;
-  return absl::InvalidArgumentError(
-      "the message has descriptors, but is no invitation to a ring");
+  if (!passed->has_words) {
+    return absl::InvalidArgumentError(
+        "the message has descriptors, but is no invitation to a ring");
+  }
+  if (!sys::IsUnixStream(passed->fds[1])) {
+    return absl::InvalidArgumentError(
+        "the invitation's link is no stream socket of AF_UNIX");
+  }
+  return invitation;
 }
 
 RingInvitation& RingInvitation::operator=(RingInvitation&& other) noexcept {

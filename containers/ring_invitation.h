@@ -45,8 +45,8 @@ class RingInvitation {
   };
 
   // For who has a descriptor of the ring's file from elsewhere (/proc/PID/fd, an
-  // inherited number): no link, so that the peer's end is not noticed and event() is
-  // not to be had. The descriptor is duplicated.
+  // inherited number): no link, so that a peer's end is noticed later (shared_ring.h) and
+  // event() is not to be had. The descriptor is duplicated.
   static absl::StatusOr<RingInvitation> WithoutLink(int ring_fd,
                                                     uint64_t offset_bytes = 0);
 

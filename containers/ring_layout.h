@@ -47,7 +47,7 @@ inline constexpr size_t kRingLineBytes = 128;
 
 // "doppring" as bytes on a little-endian machine.
 inline constexpr uint64_t kRingMagic = 0x676e697270706f64;
-inline constexpr uint32_t kRingVersion = 2;
+inline constexpr uint32_t kRingVersion = 3;
 
 // How the words are made. A model checker puts its own atomic in place.
 struct StdAtomics {

@@ -7,14 +7,13 @@
 // line up. If the reader writes a byte to each line that it has consumed, before it
 // hands it back, the line is in one cache only, and the writer takes it in one
 // transfer. What that is worth depends on the processor: from a tenth lost to many
-// times gained. It can only pay while the ring fits the cache.
+// times gained.
 //
 // Invariants:
-//   1. kAuto is off for rings larger than the level-2 cache. For smaller ones it is on
-//      unless passing data to another core is not a fifth faster with it, which the
-//      process measures when it makes its first such ring (about 1 ms, and a thread
-//      that ends before). What cannot be measured within 20 ms (no other processor, or
-//      none that is free) is on.
+//   1. kAuto is on unless passing data to another core is not a fifth faster with it,
+//      which the process measures when it makes its first ring (about 2 ms, and a
+//      thread that ends before). What cannot be measured within 20 ms (no other
+//      processor, or none that is free) is on.
 //
 // Thread safety: values.
 // Errors: none.

@@ -80,7 +80,8 @@ class RingReader : public Handle {
   // Rings make handles, with whatever else theirs hold.
   // REQUIRES: no other of this side lives.
   template <class... Holds>
-  explicit RingReader(const internal::RingEnd& end, Holds&&... holds)
+  ABSL_ATTRIBUTE_ALWAYS_INLINE explicit RingReader(const internal::RingEnd& end,
+                                                   Holds&&... holds)
       : Handle(end, std::forward<Holds>(holds)...),
         owns_lines_(end.owns_lines) {}
   RingReader(RingReader&&) noexcept = default;
@@ -169,7 +170,7 @@ class RingReader : public Handle {
   // ends it in the canonical build. REQUIRES: skip + n <= known().
   ABSL_ATTRIBUTE_ALWAYS_INLINE std::span<SpanItem> peek_at(
       size_t skip, size_t n) const requires kBytes {
-    ABSL_HARDENING_ASSERT(skip + n <= cursor_.known());
+    ABSL_HARDENING_ASSERT(n <= cursor_.known() && skip <= cursor_.known() - n);
     std::byte* begin = place_.here() + skip * sizeof(T);
     if constexpr (!kMirrored) {
       internal::RingPlace place = place_;
@@ -250,24 +251,21 @@ class RingReader : public Handle {
 
   // As pop, and fetches the lines ahead. REQUIRES: there is one.
   ABSL_ATTRIBUTE_ALWAYS_INLINE void PopOldest() {
-    if constexpr (kMirrored) {
+    if constexpr (!kMirrored) {
+      pop();
+    } else {
       std::byte* const popped = place_.here();
-      if (!place_.EndsLine(sizeof(T))) {
-        cursor_.Take(1);
+      const bool ends_line = place_.EndsLine(sizeof(T));
+      if (ends_line && owns_lines_) {
+        cursor_.Finish(1);
+        internal::TakeLines(popped, sizeof(T));
       } else {
-        if (owns_lines_) {
-          cursor_.Finish(1);
-          internal::TakeLines(popped, sizeof(T));
-        } else {
-          cursor_.Take(1);
-        }
-        if (cursor_.known() > ahead_items_) {
-          FetchAhead(place_.here() + internal::kAheadBytes, sizeof(T));
-        }
+        cursor_.Take(1);
+      }
+      if (ends_line && cursor_.known() > internal::kAheadBytes / sizeof(T)) {
+        FetchAhead(place_.here() + internal::kAheadBytes, sizeof(T));
       }
       release();
-    } else {
-      pop();
     }
   }
 
@@ -288,8 +286,6 @@ class RingReader : public Handle {
   }
 
   bool owns_lines_;  // A copy: the option is the ring's.
-  // With more known than that, lines ahead are fetched.
-  uint64_t ahead_items_ = internal::AheadItems(place_, sizeof(T));
 };
 
 }  // namespace doppel

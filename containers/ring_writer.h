@@ -11,9 +11,9 @@
 //
 // Invariants:
 //   1. Items come out in the order in which they went in, each once.
-//   2. Every operation but wait is wait-free: it loads at most two shared words,
-//      stores at most one, and never waits for the other side. (A side at the other's
-//      heels pauses before it looks again, 3.5 microseconds at most:
+//   2. Every operation but wait is wait-free: it loads at most two of the
+//      other side's words, and never waits for it. (A side at the other's heels pauses
+//      before it looks again, 3.5 microseconds or 16 Pause() at most:
 //      internal/ring_pacing.h.)
 //   3. An operation fails for want of room only after it has looked at the reader's
 //      position: what was released before the call is seen by it.
@@ -108,7 +108,8 @@ class RingWriter : public Handle {
                       std::forward<Args>(args)...);
     if constexpr (kMirrored) {
       cursor_.Stage(1);
-      if (place_.EndsLine(sizeof(T)) && cursor_.known() > ahead_items_) {
+      if (place_.EndsLine(sizeof(T)) &&
+          cursor_.known() > internal::kAheadBytes / sizeof(T)) {
         internal::FetchToWrite(place_.here() + internal::kAheadBytes,
                                sizeof(T));
       }
@@ -212,8 +213,6 @@ class RingWriter : public Handle {
     Pass(n);
   }
 
-  // With more known than that, lines ahead are fetched.
-  uint64_t ahead_items_ = internal::AheadItems(place_, sizeof(T));
   bool in_scratch_ = false;  // Whether the last reservation is in scratch_.
 };
 

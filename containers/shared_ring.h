@@ -17,12 +17,19 @@
 //      a killed reader had finished is not read again.
 //   2. Of each side there is one process at a time, and one handle. The kernel ends the
 //      hold of a process that ends: another one can attach and go on.
-//   3. A handle that waits is woken by the end of the peer's process (kPeerGone), after
+//   3. A handle that waits is told of the end of the peer's process (kPeerGone), after
 //      everything that was published has been seen.
 //   4. No push or pop faults or makes a system call, as in SpscRing.
 //
 // The peer is trusted: it maps the same pages for writing, and could destroy what is in
 // the ring, though not reach beyond it. Against a peer that lies, guarded_ring.h.
+//
+// Without a link (RingInvitation::WithoutLink) the kernel's hold tells of an end: the peer
+// has gone if a process has had its side since the ring was made, this one's own
+// attachments that have ended included, and none has it now. So nobody has gone who has
+// not come yet, or only stands still; and once another has taken the side, it is the peer.
+// Nobody is woken by such an end: a wait that is not woken looks each 50 ms. To wait for a
+// successor is to wait again after kPeerGone. There is no event().
 //
 // Memory. By default the ring has a file of its own, sealed against changes of its size.
 // With RingOptions::arena it stands in the arena's file, huge pages and locks included:
@@ -82,7 +89,8 @@ class SharedRing {
   using Reader = RingReader<T>;
 
   // A ring of at least `min_capacity` items, rounded up to whole pages.
-  // Fails as SpscRing::Create does, and where /proc is not mounted.
+  // Fails as SpscRing::Create does (with ResourceExhausted for any size that is larger
+  // than the machine's memory), and where /proc is not mounted.
   static absl::StatusOr<SharedRing> Create(size_t min_capacity,
                                            const Options& options = {}) {
     return OfStorage(internal::SharedStorage::Create(
@@ -155,7 +163,9 @@ class SharedRing {
   bool empty() const { return size() == 0; }
   RingStatistics statistics() const { return storage_.Statistics(); }
 
-  // Whether the process at the other end of the link has ended.
+  // Whether the process at the other end of the link has ended: a system call or two.
+  // Without a link: whether a side that this object does not have has been left (see
+  // "Without a link").
   bool peer_gone() const { return storage_.PeerGone(); }
 
  private:

@@ -60,6 +60,7 @@ const char* CallName(Call call) {
       "ppoll",
       "write",
       "socketpair",
+      "getsockopt",
       "sched_getaffinity",
       "sched_setaffinity"};
   return kNames[static_cast<size_t>(call)];

@@ -77,6 +77,7 @@ enum class Call : uint8_t {
   kPoll,
   kWrite,
   kSocketpair,
+  kGetsockopt,
   kSchedGetaffinity,
   kSchedSetaffinity,
 };
@@ -186,6 +187,10 @@ void ClearEvent(int fd);   // Sets 0.
 
 // Two connected sockets (socketpair(2), unix(7)).
 absl::StatusOr<std::array<int, 2>> SocketPair();
+
+// Whether it is a stream socket of AF_UNIX, as SocketPair makes them (getsockopt(2)).
+// Asks no file system: one of a process that lies (fuse(4)) may never answer.
+bool IsUnixStream(int fd);
 // Sends a byte, and takes what was sent; neither waits, whatever the descriptor's flags
 // are: they are those of the open file, which the peer may have too.
 void SignalSocket(int fd);
@@ -236,10 +241,6 @@ uint64_t MemoryBytes();
 // MADV_POPULATE_WRITE reports what a limit forbids, but where memory lacks the kernel
 // ends some process.
 absl::Status CheckMemory(uint64_t bytes);
-
-// What the C library knows of the level-2 cache: it asks the processor on x86, and
-// gives 0 elsewhere (sysconf(3), _SC_LEVEL2_CACHE_SIZE).
-uint64_t Level2CacheBytes();
 
 // The soft limit of a resource (getrlimit(2)); RLIM_INFINITY is UINT64_MAX.
 absl::StatusOr<uint64_t> SoftLimit(int resource);

@@ -409,11 +409,6 @@ absl::Status CheckMemory(uint64_t bytes) {
                    MemoryBytes(), " bytes of memory; ask for less"));
 }
 
-uint64_t Level2CacheBytes() {
-  const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
-  return bytes > 0 ? static_cast<uint64_t>(bytes) : 0;
-}
-
 absl::StatusOr<uint64_t> SoftLimit(int resource) {
   rlimit limit = {};
   if (Invoke(Call::kGetrlimit, [&] {

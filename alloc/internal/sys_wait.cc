@@ -135,6 +135,19 @@ absl::StatusOr<std::array<int, 2>> SocketPair() {
   return Failure(Call::kSocketpair, "AF_UNIX, SOCK_STREAM");
 }
 
+bool IsUnixStream(int fd) {
+  const auto is = [fd](int option, int wanted) {
+    int value = 0;
+    socklen_t bytes = sizeof(value);
+    return Invoke(Call::kGetsockopt,
+                  [&] {
+                    return getsockopt(fd, SOL_SOCKET, option, &value, &bytes);
+                  }) == 0 &&
+           value == wanted;
+  };
+  return is(SO_DOMAIN, AF_UNIX) && is(SO_TYPE, SOCK_STREAM);
+}
+
 void SignalSocket(int fd) {
   const char byte = 0;
   // EAGAIN: it is readable already. EPIPE: nobody is there to be woken.

@@ -46,7 +46,8 @@ namespace doppel::internal {
 class BroadcastWriterHandle {
  public:
   // REQUIRES: no other writer's handle lives; the storage's ring is one that refuses.
-  explicit BroadcastWriterHandle(BroadcastStorage& storage)
+  ABSL_ATTRIBUTE_ALWAYS_INLINE explicit BroadcastWriterHandle(
+      BroadcastStorage& storage)
       : claim_(storage.writer_seat.taken),
         cursor_(&*storage.watch),
         place_(PlaceOf(storage.end, cursor_.position())),
@@ -97,7 +98,8 @@ class BroadcastWriterHandle {
 class BroadcastReaderHandle : private BroadcastHold, public RingHandle {
  public:
   // Of the seat that is held, whose end it is.
-  BroadcastReaderHandle(const RingEnd& end, BroadcastHold hold)
+  ABSL_ATTRIBUTE_ALWAYS_INLINE BroadcastReaderHandle(const RingEnd& end,
+                                                     BroadcastHold hold)
       : BroadcastHold(std::move(hold)), RingHandle(end) {}
 
   // broadcast_ring.h says what these do.

@@ -88,12 +88,18 @@ RingWait EventCount::Sleep(Look look, absl::Time deadline) {
 RingWait EventCount::Arm(EventSeat& event, Look look) {
   sys::ClearEvent(event.fd);
   event.flag.Arm();
-  word_.Announce([] { (void)sys::Barrier(kScope); });
-  if (const std::optional<RingWait> found = look()) {
-    event.flag.Disarm();
-    return *found;
+  bool fenced = false;
+  word_.Announce([&] { fenced = sys::Barrier(kScope).ok(); });
+  std::optional<RingWait> found = look();
+  if (!found.has_value() && !fenced) {
+    // What the other side stored before it could see the announcement is seen by then.
+    // Who polls would not look again.
+    absl::SleepFor(kBlindSleep);
+    found = look();
   }
-  return RingWait::kArmed;
+  if (!found.has_value()) return RingWait::kArmed;
+  event.flag.Disarm();
+  return *found;
 }
 
 absl::StatusOr<EventSeat*> EventCount::EventFor(EventSeat* mine) {

@@ -94,6 +94,12 @@ absl::StatusOr<GuardedStorage> GuardedStorage::CreateProducer(
   return storage;
 }
 
+GuardedStorage::~GuardedStorage() {
+  // Moved from, or a forked child's.
+  if (seats_ == nullptr || owner_process_ != sys::ProcessId()) return;
+  seats_->mine.CheckLeft();
+}
+
 absl::StatusOr<GuardedStorage> GuardedStorage::AttachConsumer(
     RingInvitation invitation, uint64_t item_bytes, uint64_t max_capacity_bytes,
     const GuardedMemory& memory) {
@@ -102,6 +108,11 @@ absl::StatusOr<GuardedStorage> GuardedStorage::AttachConsumer(
   if (!storage.ok()) return storage.status();
   if (absl::Status sealed = storage->SealOwnFile(); !sealed.ok()) return sealed;
   storage->seats_->link.Take(invitation.ReleaseLink().fd);
+  if (storage->seats_->link.fd() < 0) {
+    return absl::InvalidArgumentError(
+        "an invitation without a link: the producer has to be sent this one's "
+        "file");
+  }
   absl::StatusOr<Memfd> file = AdoptRingFile(invitation.ReleaseRing());
   if (!file.ok()) return file.status();
   absl::StatusOr<GuardedPeer> peer =

@@ -83,8 +83,14 @@ class GuardedStorage {
       RingInvitation invitation, uint64_t item_bytes,
       uint64_t max_capacity_bytes, const GuardedMemory& memory);
 
+  ~GuardedStorage();
   GuardedStorage(GuardedStorage&&) noexcept = default;
-  GuardedStorage& operator=(GuardedStorage&&) noexcept = default;
+  GuardedStorage& operator=(GuardedStorage&& other) noexcept {
+    if (this == &other) return *this;
+    std::destroy_at(this);
+    std::construct_at(this, std::move(other));
+    return *this;
+  }
 
   // Producer: what the consumer attaches with. FailedPrecondition while the one before
   // lives, or its invitation does, and while a handle lives.

@@ -7,112 +7,87 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <exception>
 #include <memory>
-#include <span>
 #include <string>
 #include <thread>
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "doppel/alloc/internal/remembered.h"
 #include "doppel/alloc/internal/sys.h"
-#include "doppel/containers/internal/cache_size.h"
 #include "doppel/containers/internal/pause.h"
 #include "doppel/containers/internal/prefetch.h"
-#include "doppel/containers/internal/ring_end.h"
+#include "doppel/containers/internal/ring_place.h"
 #include "doppel/containers/ring_layout.h"
-#include "doppel/containers/ring_protocol.h"
-#include "doppel/containers/ring_reader.h"
-#include "doppel/containers/ring_writer.h"
 
 namespace doppel::internal {
 namespace {
 
-// A ring whose pieces fit its lap, so that its memory needs no mirror.
+// A block that is written by one thread, then read by the other, and so on.
 struct Trial {
-  static constexpr uint64_t kLapBytes = 64 << 10;
-  static constexpr uint64_t kPieceBytes = 4 << 10;
-  static constexpr uint64_t kPieces = 64;
-  static constexpr int kRuns = 24;
+  static constexpr size_t kBlockBytes = 32 << 10;
+  static constexpr int kRounds = 32;
 
-  RingSide<> writer;
-  RingSide<> reader;
-  RingWatch<> writer_watch = RingWatch<>::Writer(&writer, &reader, kLapBytes);
-  RingWatch<> reader_watch = RingWatch<>::Reader(&reader, &writer, kLapBytes);
-  RingSeat writer_seat{.watch = &writer_watch, .other = &reader_seat};
-  RingSeat reader_seat{.watch = &reader_watch, .other = &writer_seat};
-  std::atomic<bool> stop{false};
-  alignas(4096) std::byte data[kLapBytes] = {};
-
-  RingEnd End(RingSeat* seat, bool owns_lines) {
-    return {.seat = seat,
-            .data = data,
-            .lap_bytes = kLapBytes,
-            .item_bytes = 1,
-            .owns_lines = owns_lines};
-  }
+  // Even: the writer's. Odd: the reader's.
+  alignas(kRingLineBytes) std::atomic<int> turn{0};
+  alignas(kRingLineBytes) std::atomic<bool> stop{false};
+  alignas(4096) std::array<std::byte, kBlockBytes> block = {};
 };
 
-void TakePieces(Trial& trial, bool owns_lines) {
-  RingReader<> reader(trial.End(&trial.reader_seat, owns_lines));
-  uint64_t sum = 0;
+void ReadBlocks(Trial& trial, bool owns_lines) {
   while (!trial.stop.load(std::memory_order_relaxed)) {
-    if (reader.known(Trial::kPieceBytes) < Trial::kPieceBytes) {
+    const int turn = trial.turn.load(std::memory_order_acquire);
+    if (turn % 2 == 0) {
       Pause();
       continue;
     }
-    // No piece reaches over the end. All that is there might: not peek.
-    const std::span<const std::byte> piece =
-        reader.peek_at(0, Trial::kPieceBytes);
-    for (uint64_t at = 0; at < piece.size(); at += kCacheLineBytes) {
-      sum += static_cast<uint64_t>(piece[at]);
+    const volatile std::byte* const block = trial.block.data();
+    for (size_t at = 0; at < Trial::kBlockBytes; at += kCacheLineBytes) {
+      (void)block[at];
     }
-    reader.consume(piece.size());
+    if (owns_lines) TakeLines(trial.block.data(), Trial::kBlockBytes);
+    trial.turn.store(turn + 1, std::memory_order_release);
   }
-  // The loads must not be left out.
-  std::atomic_signal_fence(std::memory_order_seq_cst);
-  trial.data[0] = static_cast<std::byte>(sum);
 }
 
-// Nothing once `limit` has passed.
-absl::Duration PassPieces(Trial& trial, absl::Time limit) {
-  RingWriter<> writer(trial.End(&trial.writer_seat, false));
-  const absl::Time begin = absl::Now();
-  if (begin > limit) return absl::ZeroDuration();
-  for (uint64_t i = 0; i < Trial::kPieces;) {
-    const std::span<std::byte> piece = writer.reserve(Trial::kPieceBytes);
-    if (piece.empty()) {
-      if (absl::Now() > limit) return absl::ZeroDuration();
-      continue;
-    }
-    std::memset(piece.data(), static_cast<int>(i), piece.size());
-    writer.commit(piece.size());
-    ++i;
+// Until the reader has done; false once `limit` has passed.
+bool WriteBlock(Trial& trial, absl::Time limit) {
+  const int turn = trial.turn.load(std::memory_order_relaxed);
+  volatile std::byte* const block = trial.block.data();
+  for (size_t at = 0; at < Trial::kBlockBytes; at += kCacheLineBytes) {
+    block[at] = static_cast<std::byte>(turn);
   }
-  return absl::Now() - begin;
+  trial.turn.store(turn + 1, std::memory_order_release);
+  while (trial.turn.load(std::memory_order_acquire) != turn + 2) {
+    if (absl::Now() > limit) return false;
+    Pause();
+  }
+  return true;
 }
 
-// The median time of some runs; ZeroDuration: undecided. Not the least: the lines keep
-// for a while what the runs before made of them.
+// The median time of a round; ZeroDuration: undecided. Not the least: the lines keep for
+// a while what the rounds before made of them.
 absl::Duration TimeOf(Trial& trial, bool owns_lines, int processor,
                       absl::Time limit) {
   trial.stop.store(false, std::memory_order_relaxed);
-  std::thread partner([&] { TakePieces(trial, owns_lines); });
-  const bool apart =
+  std::thread partner([&] { ReadBlocks(trial, owns_lines); });
+  bool told =
       sys::KeepOn(partner.native_handle(),
                   sys::ProcessorSet().set(static_cast<size_t>(processor)));
-  std::array<absl::Duration, Trial::kRuns> runs;
-  for (absl::Duration& run : runs) {
-    run = apart ? PassPieces(trial, limit) : absl::ZeroDuration();
+  std::array<absl::Duration, Trial::kRounds> rounds;
+  for (absl::Duration& round : rounds) {
+    const absl::Time begin = absl::Now();
+    told = told && WriteBlock(trial, limit);
+    round = absl::Now() - begin;
   }
   trial.stop.store(true, std::memory_order_relaxed);
   // Back to where this thread may run: what it was sent to may never be free.
   sys::KeepOn(partner.native_handle(), sys::AllowedProcessors());
   partner.join();
-  const auto median = runs.begin() + Trial::kRuns / 2;
-  std::nth_element(runs.begin(), median, runs.end());
-  return *median;
+  const auto median = rounds.begin() + Trial::kRounds / 2;
+  std::nth_element(rounds.begin(), median, rounds.end());
+  return told ? *median : absl::ZeroDuration();
 }
 
 // Before main: whoever pins a thread does so later.
@@ -142,6 +117,7 @@ double MeasureOwnershipGain() {
     const auto trial = std::make_unique<Trial>();
     const absl::Duration with = TimeOf(*trial, true, other, limit);
     if (with == absl::ZeroDuration()) return 0;
+    trial->turn.store(0, std::memory_order_relaxed);
     const absl::Duration without = TimeOf(*trial, false, other, limit);
     return absl::FDivDuration(without, with);  // 0 if the second was not told.
   } catch (const std::exception&) {
@@ -149,10 +125,10 @@ double MeasureOwnershipGain() {
   }
 }
 
-bool OwnsLines(LineOwnership asked, uint64_t footprint_bytes) {
+bool OwnsLines(LineOwnership asked) {
   if (asked != LineOwnership::kAuto) return asked == LineOwnership::kOn;
-  if (footprint_bytes > CacheBytes()) return false;
-  static const double gain = MeasureOwnershipGain();
+  static constinit Remembered<double> measured;
+  const double gain = measured.Get(MeasureOwnershipGain);
   return gain == 0 || gain >= kWorthwhileGain;
 }
 

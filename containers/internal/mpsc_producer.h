@@ -57,7 +57,8 @@ class MpscProducer {
 
  public:
   // Rings make handles.
-  MpscProducer(MpscShared* shared, const Mirror& mirror)
+  ABSL_ATTRIBUTE_ALWAYS_INLINE MpscProducer(MpscShared* shared,
+                                            const Mirror& mirror)
       : shared_(shared),
         data_(mirror.data()),
         cursor_(&shared->claim_position, &shared->consumer_position,

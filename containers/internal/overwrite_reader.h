@@ -46,6 +46,7 @@ template <size_t kItemBytes>
 class OverwriteReader {
  public:
   // Takes the hold of a seat whose reader begins at the position.
+  ABSL_ATTRIBUTE_ALWAYS_INLINE
   OverwriteReader(const BroadcastStorage& storage, BroadcastSeat* seat,
                   uint64_t position)
       : hold_(seat),

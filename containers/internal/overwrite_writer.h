@@ -39,7 +39,8 @@ template <size_t kItemBytes>
 class OverwriteWriter {
  public:
   // REQUIRES: no other writer's handle lives; the storage's ring is one that overwrites.
-  explicit OverwriteWriter(BroadcastStorage& storage)
+  ABSL_ATTRIBUTE_ALWAYS_INLINE explicit OverwriteWriter(
+      BroadcastStorage& storage)
       : claim_(storage.writer_seat.taken),
         cursor_(&*storage.overwrite_watch),
         place_(PlaceOf(storage.end, cursor_.position())),

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "doppel/alloc/internal/remembered.h"
+
 namespace doppel::internal {
 
 double MeasurePauseNs() {
@@ -22,8 +24,8 @@ double MeasurePauseNs() {
 }
 
 double PauseNs() {
-  static const double pause_ns = MeasurePauseNs();
-  return pause_ns;
+  static constinit Remembered<double> pause_ns;
+  return pause_ns.Get(MeasurePauseNs);
 }
 
 }  // namespace doppel::internal

@@ -38,6 +38,7 @@
 namespace doppel::internal {
 
 class EventCount;
+class SharedLocks;
 
 // One side of a ring as this process sees it. Outlives the handles.
 struct RingSeat {
@@ -50,6 +51,9 @@ struct RingSeat {
   // Where the other side sleeps that has many opposite to it (broadcast_ring.h). Null:
   // it sleeps on this side's signal, its event or its link.
   EventCount* other_waits_by = nullptr;
+  // A ring between processes of which the kernel knows who has a side (shared_locks.h):
+  // asked where there is no link. Null: the link alone tells.
+  const SharedLocks* locks = nullptr;
   // Whether this process has a handle of the side.
   std::atomic<bool> taken{false};
   // A ring between processes: whether this process has the side, with a handle or
@@ -58,6 +62,12 @@ struct RingSeat {
   // The side may sleep on this (eventfd(2)); -1: it has none. Set once, by a handle of
   // the side, before its first wish to be woken so.
   std::atomic<int> event_fd{-1};
+
+  // For whoever ends the ring: a handle that outlived it would store to freed memory.
+  void CheckLeft() const {
+    ABSL_HARDENING_ASSERT(!taken.load(std::memory_order_relaxed) &&
+                          "handles end before their ring");
+  }
 
   ~RingSeat();  // Closes the event.
 };

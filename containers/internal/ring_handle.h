@@ -42,8 +42,9 @@ namespace doppel::internal {
 
 class RingHandle {
  public:
-  // REQUIRES: no other handle of this side lives.
-  explicit RingHandle(const RingEnd& end)
+  // REQUIRES: no other handle of this side lives. Inlined, as what is destroyed is
+  // (invariant 1).
+  ABSL_ATTRIBUTE_ALWAYS_INLINE explicit RingHandle(const RingEnd& end)
       : claim_(end.seat->taken),
         cursor_(end.seat->watch),
         place_(PlaceOf(end, cursor_.position())),
@@ -65,7 +66,8 @@ class RingHandle {
   // A descriptor for epoll(7) and its like, which the ring owns. It polls as readable
   // once what arm() asked for may have come about. Do not read from it. Of a ring between
   // processes it serves for as long as the other side stays in the process where it is.
-  // Fails with what eventfd(2) and membarrier(2) report.
+  // Fails with what eventfd(2) and membarrier(2) report; FailedPrecondition where the other
+  // side is not in this process and there is no link to it (shared_ring.h).
   absl::StatusOr<int> event() { return EventOf(*seat_); }
 
   // Asks that the event becomes readable once n items may be available, or the other
@@ -91,7 +93,7 @@ class RingHandle {
 
   // Whether the other side's process has ended (shared_ring.h): a system call. What it
   // handed over before is still there.
-  bool peer_gone() const { return PeerGone(*seat_); }
+  bool peer_gone() const { return OtherGone(*seat_); }
 
   // Ends this side, and wakes the other, which still gets what was handed over. A
   // handle of this side that comes later opens it again.

@@ -11,7 +11,7 @@
 //   view, and so may a span
 //
 // Invariants:
-//   1. The offset is below lap_bytes. It goes back by lap_bytes when it reaches it.
+//   1. The place is within the first view. It goes back by lap_bytes at its end.
 //   2. An item that is not trivially copyable is reached by one address for its
 //      whole life. An object may hold its own address (std::string does), and
 //      another alias would be another object to it.
@@ -30,11 +30,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 
 #include "absl/base/attributes.h"
 #include "absl/base/optimization.h"
-#include "doppel/containers/internal/cache_size.h"
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/internal/prefetch.h"
 
@@ -42,34 +40,36 @@ namespace doppel::internal {
 
 class RingPlace {
  public:
+  // REQUIRES: offset_bytes < lap_bytes; data is where a cache line begins.
   RingPlace(std::byte* data, uint64_t lap_bytes, uint64_t offset_bytes)
-      : data_(data), lap_bytes_(lap_bytes), offset_bytes_(offset_bytes) {}
+      : here_(data + offset_bytes),
+        end_(data + lap_bytes),
+        lap_bytes_(lap_bytes) {}
 
-  uint64_t lap_bytes() const { return lap_bytes_; }
-  std::byte* here() const { return data_ + offset_bytes_; }
+  std::byte* here() const { return here_; }
 
-  // Bytes from here to where the offset goes back to 0.
-  uint64_t bytes_to_wrap() const { return lap_bytes_ - offset_bytes_; }
+  // Bytes from here to where the place goes back to the first.
+  uint64_t bytes_to_wrap() const { return static_cast<uint64_t>(end_ - here_); }
 
   // REQUIRES: offset_bytes < the lap.
-  void MoveTo(uint64_t offset_bytes) { offset_bytes_ = offset_bytes; }
+  void MoveTo(uint64_t offset_bytes) { here_ = data() + offset_bytes; }
 
   // REQUIRES: bytes <= the lap.
   void Advance(uint64_t bytes) {
-    offset_bytes_ += bytes;
-    if (offset_bytes_ >= lap_bytes_) offset_bytes_ -= lap_bytes_;
+    here_ += bytes;
+    if (here_ >= end_) here_ -= lap_bytes_;
   }
 
   // The same by one item of a mirrored ring, whose lap is whole lines. Whether a cache
   // line ends within the item, or with it; only then may the lap.
   bool EndsLine(uint64_t item_bytes) {
-    offset_bytes_ += item_bytes;
-    if (ABSL_PREDICT_TRUE(offset_bytes_ % kCacheLineBytes >= item_bytes)) {
+    here_ += item_bytes;
+    if (ABSL_PREDICT_TRUE(reinterpret_cast<uintptr_t>(here_) %
+                              kCacheLineBytes >=
+                          item_bytes)) {
       return false;
     }
-    if (ABSL_PREDICT_FALSE(offset_bytes_ >= lap_bytes_)) {
-      offset_bytes_ -= lap_bytes_;
-    }
+    if (ABSL_PREDICT_FALSE(here_ >= end_)) here_ -= lap_bytes_;
     return true;
   }
 
@@ -82,14 +82,16 @@ class RingPlace {
     } else {
       const uint64_t first = std::min(bytes, bytes_to_wrap());
       f(here(), first);
-      if (first < bytes) f(data_, bytes - first);
+      if (first < bytes) f(data(), bytes - first);
     }
   }
 
  private:
-  std::byte* data_;  // Copies: the object that has them is shared.
+  std::byte* data() const { return end_ - lap_bytes_; }
+
+  std::byte* here_;
+  std::byte* end_;  // Copies: the object that has them is shared.
   uint64_t lap_bytes_;
-  uint64_t offset_bytes_;
 };
 
 // Writes a byte to each cache line that ends within the run. The byte is in the
@@ -104,15 +106,6 @@ inline void TakeLines(std::byte* begin, uint64_t bytes) {
 
 // How far ahead of itself a side that goes item by item fetches lines (prefetch.h).
 inline constexpr uint64_t kAheadBytes = 1024;
-
-// With more items known than these it does. The lines of a ring that fits its cache come
-// from the other core; those of a larger one from memory, in an order that the processor
-// sees by itself.
-inline uint64_t AheadItems(const RingPlace& place, uint64_t item_bytes) {
-  return place.lap_bytes() <= CacheBytes()
-             ? kAheadBytes / item_bytes
-             : std::numeric_limits<uint64_t>::max();
-}
 
 // For a side that has just learnt of `found_bytes` bytes. No part of what is inlined.
 ABSL_ATTRIBUTE_NOINLINE inline void FetchFoundToRead(const std::byte* begin,

@@ -15,6 +15,7 @@
 #include "doppel/alloc/internal/sys.h"
 #include "doppel/containers/internal/event_count.h"
 #include "doppel/containers/internal/pause.h"
+#include "doppel/containers/internal/shared_locks.h"
 #include "doppel/containers/internal/wait_pace.h"
 #include "doppel/containers/ring_layout.h"
 #include "doppel/containers/ring_protocol.h"
@@ -36,10 +37,16 @@ sys::FutexScope ScopeOf(const RingSeat& seat) {
                                  : sys::FutexScope::kMachine;
 }
 
+// Whether the other side is another process's, or may become so.
+bool IsElsewhere(const RingSeat& seat) {
+  return seat.link_fd != nullptr &&
+         !seat.other->held.load(std::memory_order_relaxed);
+}
+
 // Whether the two sides wake each other through the link. A side that this process
 // holds has the same end of it.
 bool IsLinked(const RingSeat& seat) {
-  return LinkOf(seat) >= 0 && !seat.other->held.load(std::memory_order_relaxed);
+  return LinkOf(seat) >= 0 && IsElsewhere(seat);
 }
 
 // The fence of who waits. Whether the other side will see the wish, and tell.
@@ -76,17 +83,27 @@ absl::StatusOr<int> OwnEvent(RingSeat& seat) {
   return made;
 }
 
-// Whether the process that has the other side has ended.
-bool OtherGone(const RingSeat& seat) {
-  return IsLinked(seat) && PeerGone(seat);
+// Whether a process has had the other side, and none has it any more.
+bool WasLeft(const RingSeat& seat) {
+  if (seat.locks == nullptr) return false;
+  // Loaded first: who takes the side has it when it stores this.
+  if (seat.watch->theirs()->fenced.load(std::memory_order_acquire) == 0 ||
+      !IsElsewhere(seat)) {
+    return false;
+  }
+  const absl::StatusOr<bool> held = seat.locks->IsHeldElsewhere(
+      seat.watch->credit() == 0 ? SharedSide::kWriter : SharedSide::kReader);
+  return held.ok() && !*held;
 }
 
 // Sleeps once, on the link or else on the other's signal. Whether its process ended.
 bool Sleep(const RingCursor<>& cursor, const RingSeat& seat, WakeBy by,
            uint32_t signal, absl::Time deadline) {
   if (by == WakeBy::kFutex) {
-    sys::FutexWait(cursor.theirs()->signal, signal, deadline, ScopeOf(seat));
-    return false;
+    const std::atomic<uint32_t>& word = cursor.theirs()->signal;
+    sys::FutexWait(word, signal, deadline, ScopeOf(seat));
+    // Whoever wakes lives, or has ended since: the next sleep tells.
+    return word.load(std::memory_order_relaxed) == signal && OtherGone(seat);
   }
   const int link = LinkOf(seat);
   const int event = seat.event_fd.load(std::memory_order_relaxed);
@@ -121,15 +138,22 @@ RingWait SleepFor(RingCursor<>& cursor, RingSeat& seat, uint64_t wanted,
       case Next::kSleep:
         break;
     }
-    peer_gone = peer_gone && is_linked;
+    // This process may have taken the other side.
+    const bool is_elsewhere = IsElsewhere(seat);
+    peer_gone = peer_gone && is_elsewhere;
     // Whoever ended had handed everything over before, and the look came after.
-    if (peer_gone || absl::Now() >= deadline) {
+    const absl::Time now = absl::Now();
+    if (peer_gone || now >= deadline) {
       cursor.EndWait();
       return peer_gone ? RingWait::kPeerGone : RingWait::kDeadlineExceeded;
     }
-    const absl::Time at_most = fenced && has_event ? absl::InfiniteFuture()
-                                                   : absl::Now() + kBlindSleep;
-    peer_gone = Sleep(cursor, seat, by, signal, std::min(deadline, at_most));
+    absl::Duration at_most = absl::InfiniteDuration();
+    if (seat.locks != nullptr && is_elsewhere && !is_linked) {
+      at_most = kUnlinkedSleep;
+    }
+    if (!fenced || !has_event) at_most = kBlindSleep;
+    peer_gone =
+        Sleep(cursor, seat, by, signal, std::min(deadline, now + at_most));
   }
 }
 
@@ -189,8 +213,7 @@ absl::StatusOr<int> EventOf(RingSeat& seat) {
     return fence;
   }
   if (IsLinked(seat)) return LinkOf(seat);
-  if (seat.link_fd != nullptr &&
-      !seat.other->held.load(std::memory_order_relaxed)) {
+  if (IsElsewhere(seat)) {
     return absl::FailedPreconditionError(
         "the ring has no link to another process, so that nothing could be "
         "polled: attach the peer by an invitation");
@@ -231,6 +254,10 @@ RingWaited Arm(RingCursor<> cursor, RingSeat& seat, uint64_t wanted) {
 bool PeerGone(const RingSeat& seat) {
   const int link = LinkOf(seat);
   return link >= 0 && sys::Poll(link, absl::InfinitePast()).hung_up;
+}
+
+bool OtherGone(const RingSeat& seat) {
+  return LinkOf(seat) >= 0 ? IsLinked(seat) && PeerGone(seat) : WasLeft(seat);
 }
 
 absl::Status StatusOf(RingCursor<> cursor) {

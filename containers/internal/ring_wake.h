@@ -17,6 +17,9 @@
 //      may come late by as much, and is never lost. Arm sleeps as long, and looks again.
 //   3. A side whose peer is at the other end of a link sleeps in ppoll(2) on it, so
 //      that the end of the other process wakes it at once.
+//   4. A side of a ring between processes that has no link sleeps for kUnlinkedSleep at
+//      most. If no wake came it asks the kernel whether the other side's process has it
+//      still (shared_locks.h): who is woken in time makes no system call for it.
 //
 // Cursors come and go by value: a handle whose address is passed to a function lives
 // in memory and not in registers.
@@ -76,6 +79,11 @@ RingArmed TryArm(RingCursor<> cursor, RingSeat& seat, uint64_t wanted);
 
 // Whether the link has hung up.
 bool PeerGone(const RingSeat& seat);
+
+// Whether the process that had the other side has ended: its link has hung up; or, where
+// there is none, a process has had the side and none has it. A side of this process is no
+// other's. No, where the kernel does not say.
+bool OtherGone(const RingSeat& seat);
 
 // OK, or DataLoss for a cursor that was lied to.
 absl::Status StatusOf(RingCursor<> cursor);

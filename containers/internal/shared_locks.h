@@ -14,7 +14,7 @@
 //   1. What one object has locked is free again when the object ends, and in a child of
 //      fork(2) at once; the parent has it still.
 //
-// Thread safety: one thread at a time.
+// Thread safety: one thread at a time; IsHeldElsewhere from any.
 // Errors: those of fcntl(2). Unavailable for a turn that another process does not end
 //   within a second.
 //

@@ -43,6 +43,10 @@ absl::Status EndedRing() {
 }  // namespace
 
 SharedStorage::~SharedStorage() {
+  if (seats_ != nullptr && owner_process_ == sys::ProcessId()) {
+    seats_->writer_seat.CheckLeft();
+    seats_->reader_seat.CheckLeft();
+  }
   // Not made, moved from, of a file that goes on by itself, or a forked child's.
   if (!header_extent_ || seats_ == nullptr || !seats_->locks.is_open()) return;
   if (!EndIfAlone()) {
@@ -174,7 +178,7 @@ absl::Status SharedStorage::Open(const RingAttachOptions& options) {
 
   owner_process_ = sys::ProcessId();
   capacity_items_ = identity_.capacity_bytes / identity_.item_bytes;
-  owns_lines_ = OwnsLines(options.line_ownership, identity_.capacity_bytes);
+  owns_lines_ = OwnsLines(options.line_ownership);
   seats_.reset(new (std::nothrow) SharedSeats(
       header_, capacity_items_,
       RingPacing(identity_.item_bytes, identity_.capacity_bytes, PauseNs())));
@@ -211,11 +215,13 @@ absl::StatusOr<RingEnd> SharedStorage::Claim(SharedSide side) {
   }
   RingSide<>& words = Words(side);
   words.link.store(link_id_, std::memory_order_relaxed);
-  words.fenced.store(
-      sys::RegisterForBarriers().ok() ? kFencedHere : kUnfencedHere,
-      std::memory_order_relaxed);
   const RingEnd end = End(side);
   end.seat->held.store(true, std::memory_order_relaxed);
+  // Behind what says that the side is held: who sees this, and then that it is not, has
+  // seen an end (OtherGone).
+  words.fenced.store(
+      sys::RegisterForBarriers().ok() ? kFencedHere : kUnfencedHere,
+      std::memory_order_release);
   // Whoever has slept until somebody comes learns by which fence.
   WakeAtEnd(*end.seat);
   return end;
@@ -276,6 +282,7 @@ absl::StatusOr<RingInvitation> SharedStorage::Invite() {
   if (absl::Status process = CheckProcess(); !process.ok()) return process;
   const absl::StatusOr<SharedLocks::Turn> turn = seats_->locks.TakeTurn();
   if (!turn.ok()) return turn.status();
+  if (!IsThere()) return EndedRing();
   if (absl::Status alone = CheckAlone(); !alone.ok()) return alone;
   absl::StatusOr<Memfd> memfd = memfd_.Duplicate();
   if (!memfd.ok()) return memfd.status();
@@ -298,6 +305,9 @@ absl::StatusOr<RingInvitation> SharedStorage::Invite() {
 
 absl::StatusOr<std::array<RingInvitation, 2>> SharedStorage::InvitePair() {
   if (absl::Status process = CheckProcess(); !process.ok()) return process;
+  const absl::StatusOr<SharedLocks::Turn> turn = seats_->locks.TakeTurn();
+  if (!turn.ok()) return turn.status();
+  if (!IsThere()) return EndedRing();
   if (absl::Status alone = CheckAlone(); !alone.ok()) return alone;
   absl::StatusOr<Memfd> first = memfd_.Duplicate();
   if (!first.ok()) return first.status();
@@ -313,7 +323,8 @@ absl::StatusOr<std::array<RingInvitation, 2>> SharedStorage::InvitePair() {
 }
 
 bool SharedStorage::PeerGone() const {
-  return internal::PeerGone(seats_->writer_seat);
+  if (seats_->link.fd() >= 0) return internal::PeerGone(seats_->writer_seat);
+  return OtherGone(seats_->writer_seat) || OtherGone(seats_->reader_seat);
 }
 
 uint64_t SharedStorage::Size() const {

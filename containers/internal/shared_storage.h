@@ -53,8 +53,10 @@ struct SharedSeats : RingSeats {
   SharedSeats(RingHeader<>* header, uint64_t capacity_items,
               const RingPacing& pacing)
       : RingSeats(&header->writer, &header->reader, capacity_items, pacing) {
-    writer_seat.link_fd = link.word();
-    reader_seat.link_fd = link.word();
+    for (RingSeat* seat : {&writer_seat, &reader_seat}) {
+      seat->link_fd = link.word();
+      seat->locks = &locks;
+    }
   }
 
   RingLink link;

@@ -62,7 +62,7 @@ absl::StatusOr<SpscStorage> MakeSpscStorage(const RingDemand& demand,
   const uint64_t bytes = storage.mirror.size_bytes();
   storage.item_bytes = demand.item_bytes;
   storage.capacity_items = bytes / demand.item_bytes;
-  storage.owns_lines = OwnsLines(options.line_ownership, bytes);
+  storage.owns_lines = OwnsLines(options.line_ownership);
   storage.shared.reset(new (std::nothrow) SpscShared(
       storage.capacity_items, RingPacing(demand.item_bytes, bytes, PauseNs())));
   if (storage.shared == nullptr) {

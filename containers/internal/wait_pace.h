@@ -3,7 +3,8 @@
 // How often who waits looks at what, whatever it waits by.
 //
 //   spin   look × kLooksPerClock ─▶ clock ─▶ ...  each kSpinRound: has the other ended?
-//   sleep  until woken; kBlindSleep at most where nobody can be relied on to wake
+//   sleep  until woken; kBlindSleep at most where nobody can be relied on to wake;
+//          kUnlinkedSleep at most where the end of the other's process wakes nobody
 //
 // Invariants:
 //   1. Who waits looks at least each kBlindSleep, or is sure to be woken.
@@ -31,6 +32,10 @@ inline constexpr absl::Duration kSpinRound = absl::Milliseconds(1);
 // How long who may not be woken sleeps before it looks again: where the heavy fence is
 // denied, or what to sleep on cannot be had.
 inline constexpr absl::Duration kBlindSleep = absl::Milliseconds(1);
+
+// How long who has no link to the other's process sleeps before it asks the kernel
+// whether that one lives: a few microseconds of a processor each second.
+inline constexpr absl::Duration kUnlinkedSleep = absl::Milliseconds(50);
 
 }  // namespace doppel::internal
 

@@ -2,6 +2,7 @@
 
 #include "doppel/containers/ring_invitation.h"
 
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -77,7 +78,7 @@ TEST(RingInvitation, GoesOverASocketWhole) {
   absl::StatusOr<Memfd> memfd = Memfd::Create({});
   ASSERT_THAT(memfd, IsOk());
   {
-    RingInvitation sent(dup(memfd->fd()), {.fd = dup(STDERR_FILENO), .id = 3},
+    RingInvitation sent(dup(memfd->fd()), {.fd = dup(sockets.fds[0]), .id = 3},
                         4096, 5);
     ASSERT_THAT(sent.Send(sockets.fds[0]), IsOk());
     EXPECT_THAT(sent.Send(sockets.fds[0]),
@@ -127,6 +128,25 @@ TEST(RingInvitation, WhatIsNoInvitationIsRefused) {
               StatusIs(absl::StatusCode::kUnavailable));
 }
 
+// To poll it, or to write to it, would ask the file system that it is of, which may be the
+// sender's own and never answer.
+TEST(RingInvitationRegression, ALinkThatIsNoSocketIsRefused) {
+  const Sockets sockets;
+  const LeakCheck before;
+  const int event = eventfd(0, EFD_CLOEXEC);
+  const int datagrams = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  for (const int link : {event, datagrams, STDERR_FILENO}) {
+    RingInvitation sent(dup(STDIN_FILENO), {.fd = dup(link), .id = 3}, 0);
+    ASSERT_THAT(sent.Send(sockets.fds[0]), IsOk());
+    EXPECT_THAT(RingInvitation::Receive(sockets.fds[1]),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("no stream socket")));
+  }
+  close(event);
+  close(datagrams);
+  EXPECT_TRUE(before.Unchanged()) << "what came along is closed";
+}
+
 // Any number of descriptors in one message, by hand.
 void SendMany(int socket, size_t count) {
   uint64_t word = 0;
@@ -159,7 +179,7 @@ TEST(RingInvitationRegression, DescriptorsWithoutTheWordsAreRefusedAndClosed) {
 TEST(RingInvitationRegression, WhatFoundNoRoomIsReceivedLater) {
   const Sockets sockets;
   absl::StatusOr<Memfd> memfd = Memfd::Create({});
-  RingInvitation sent(dup(memfd->fd()), {.fd = dup(STDERR_FILENO), .id = 3},
+  RingInvitation sent(dup(memfd->fd()), {.fd = dup(sockets.fds[0]), .id = 3},
                       4096);
   ASSERT_THAT(sent.Send(sockets.fds[0]), IsOk());
   {

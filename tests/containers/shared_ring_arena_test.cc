@@ -5,13 +5,17 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "absl/status/statusor.h"
 #include "doppel/alloc/arena.h"
+#include "doppel/alloc/mapping.h"
 #include "doppel/alloc/page_size.h"
 #include "doppel/containers/ring_invitation.h"
 #include "doppel/containers/ring_wait.h"
@@ -101,6 +105,27 @@ TEST(SharedRingArena, WhoseRingIsGivenBackTakesNoSide) {
   }
   { const Ring last = MakeSharedRing(1, {.arena = arena}); }
   EXPECT_THAT(late.writer(), StatusIs(absl::StatusCode::kFailedPrecondition));
+}
+
+// The pages are another's then, and an invitation would write to them.
+TEST(SharedRingArenaRegression, ToARingThatIsNoMoreNobodyIsInvited) {
+  const std::shared_ptr<Arena> arena = MakeArena();
+  std::optional<Ring> ring = MakeSharedRing(1, {.arena = arena});
+  Ring late = AttachHere(*ring);
+  const uint64_t offset = ring->offset_bytes();
+  ring.reset();
+  const auto pages = arena->Allocate(4 * BasePageBytes());
+  ASSERT_THAT(pages, IsOk());
+  ASSERT_LE(pages->offset_bytes(), offset);
+  absl::StatusOr<Mapping> mapping = Mapping::Reserve(pages->size_bytes());
+  ASSERT_THAT(mapping, IsOk());
+  ASSERT_THAT(mapping->Show(*pages, 0), IsOk());
+  EXPECT_THAT(late.Invite(), StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(late.InvitePair(),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  const auto bytes = std::span(mapping->data(), mapping->size_bytes());
+  EXPECT_TRUE(std::ranges::all_of(
+      bytes, [](std::byte byte) { return byte == std::byte{0}; }));
 }
 
 TEST(SharedRingArena, PagesComeBackFromAProcessThatIsKilled) {

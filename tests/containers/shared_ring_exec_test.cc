@@ -38,7 +38,7 @@ constexpr char kFile[] = "DOPPEL_RING_FILE";
 constexpr char kOffset[] = "DOPPEL_RING_OFFSET";
 constexpr uint64_t kItems = 1000;
 
-// No end of the other is noticed without a link.
+// A program that never came is not missed.
 constexpr absl::Duration kLong = absl::Seconds(60);
 
 // Fails the test if there is none.

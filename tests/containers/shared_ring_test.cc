@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -329,5 +330,32 @@ TEST(SharedRingRegression, HighWaterNeverFalls) {
   EXPECT_EQ(reader->try_pop(), 10);
   EXPECT_EQ(ring.statistics().high_water, 10);
 }
+#if defined(NDEBUG)
+TEST(SharedRing, MisuseIsRefused) {
+  GTEST_SKIP() << "the checks are part of hardened and debug builds";
+}
+#else
+TEST(SharedRing, MisuseIsRefused) {
+  Ring ring = MakeSharedRing();
+  auto writer = ring.writer();
+  EXPECT_DEATH((void)ring.writer(), "one handle");
+  // In the child, so that the ring is its own.
+  EXPECT_DEATH(
+      {
+        std::optional<Ring> own(MakeSharedRing());
+        auto own_writer = own->writer();
+        own.reset();
+      },
+      "handles end before their ring");
+  EXPECT_DEATH(
+      {
+        Ring own = MakeSharedRing();
+        auto own_reader = own.reader();
+        own = MakeSharedRing();
+      },
+      "handles end before their ring");
+}
+#endif
+
 }  // namespace
 }  // namespace doppel

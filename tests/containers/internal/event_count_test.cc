@@ -115,6 +115,23 @@ TEST(EventCount, OneCallForEachThatIsArmed) {
   EXPECT_TRUE(IsReadable((*event)->fd));
 }
 
+// What comes between the look and the announcement's being seen is not told of.
+TEST(EventCountRegression, WithoutTheFenceAnArmLooksAgain) {
+  const auto owned = std::make_unique<EventCount>();
+  const absl::StatusOr<EventSeat*> event = owned->EventFor(nullptr);
+  ASSERT_THAT(event, IsOk());
+  const FaultPlan plan(
+      {.call = sys::Call::kMembarrier, .error = EPERM, .sticky = true});
+  int looks = 0;
+  EXPECT_EQ(owned->Arm(**event,
+                       [&]() -> std::optional<RingWait> {
+                         if (++looks == 1) return std::nullopt;
+                         return RingWait::kReady;
+                       }),
+            RingWait::kReady);
+  EXPECT_TRUE(plan.fired());
+}
+
 TEST(EventCount, EventsAreGivenBackAndTakenAgain) {
   const auto owned = std::make_unique<EventCount>();
   EventCount& count = *owned;

@@ -11,7 +11,6 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "doppel/alloc/internal/sys.h"
-#include "doppel/containers/internal/cache_size.h"
 #include "doppel/tests/support/fault_plan.h"
 #include "gtest/gtest.h"
 
@@ -19,22 +18,15 @@ namespace doppel::internal {
 namespace {
 
 TEST(LineOwnershipTest, WhatIsAskedForIsDone) {
-  for (const uint64_t bytes : {uint64_t{4096}, CacheBytes() + 1}) {
-    EXPECT_TRUE(OwnsLines(LineOwnership::kOn, bytes));
-    EXPECT_FALSE(OwnsLines(LineOwnership::kOff, bytes));
-  }
-}
-
-TEST(LineOwnershipTest, NeverByItselfBeyondTheCache) {
-  EXPECT_GT(CacheBytes(), 0);
-  EXPECT_FALSE(OwnsLines(LineOwnership::kAuto, CacheBytes() + 1));
+  EXPECT_TRUE(OwnsLines(LineOwnership::kOn));
+  EXPECT_FALSE(OwnsLines(LineOwnership::kOff));
 }
 
 TEST(LineOwnershipTest, DecidesOnce) {
-  const bool first = OwnsLines(LineOwnership::kAuto, 4096);
+  const bool first = OwnsLines(LineOwnership::kAuto);
   const testing::CallCounter counter;
   for (int i = 0; i < 1000; ++i) {
-    EXPECT_EQ(OwnsLines(LineOwnership::kAuto, CacheBytes()), first);
+    EXPECT_EQ(OwnsLines(LineOwnership::kAuto), first);
   }
   EXPECT_EQ(counter.total(), 0) << "nothing is measured again";
 }

@@ -29,7 +29,7 @@ TEST(RingPlace, GoesRound) {
 // where Advance would be.
 TEST(RingPlace, EveryLineEndsOnce) {
   constexpr uint64_t kLines = 64;
-  std::array<std::byte, kLines * kCacheLineBytes> lap;
+  alignas(kCacheLineBytes) std::array<std::byte, kLines * kCacheLineBytes> lap;
   for (uint64_t item_bytes = 1; item_bytes <= 200; ++item_bytes) {
     RingPlace place(lap.data(), lap.size(), 0);
     RingPlace same = place;
