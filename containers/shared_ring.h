@@ -35,7 +35,8 @@
 // With RingOptions::arena it stands in the arena's file, huge pages and locks included:
 // one descriptor for many rings, and whoever attaches to one can map them all.
 //
-// Thread safety: as SpscRing's.
+// Thread safety: handles as SpscRing's. writer(), reader(), Invite and InvitePair are for
+//   one thread at a time; the rest may be called from any.
 // Fork: a child of fork(2) attaches by an invitation that was made before. The ring
 //   object itself is its parent's, and gives the child no handle. What holds the sides
 //   and the link is closed in a child (internal/process_fd.h), so that they end with the

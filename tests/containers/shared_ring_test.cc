@@ -336,10 +336,14 @@ TEST(SharedRing, MisuseIsRefused) {
 }
 #else
 TEST(SharedRing, MisuseIsRefused) {
-  Ring ring = MakeSharedRing();
-  auto writer = ring.writer();
-  EXPECT_DEATH((void)ring.writer(), "one handle");
   // In the child, so that the ring is its own.
+  EXPECT_DEATH(
+      {
+        Ring own = MakeSharedRing();
+        auto writer = own.writer();
+        (void)own.writer();
+      },
+      "one handle");
   EXPECT_DEATH(
       {
         std::optional<Ring> own(MakeSharedRing());

@@ -11,8 +11,9 @@
 //   parent:            meet ────────────▶       ├─ n steps ...
 //
 // Invariants:
-//   1. The n-th child is killed after its n-th step within the operation; the last one
-//      has finished it.
+//   1. For each step of the operation, or each strideth, a child is killed after it; the
+//      last one has finished it. Where the way through the operation changes under way,
+//      some children die where others did before.
 //   2. A system call counts as one instruction: it is done, or not begun. So does a
 //      reading of the clock. Where system calls are the steps, each has two: before it,
 //      and after it.
@@ -47,7 +48,8 @@ enum class StepBy { kInstruction, kSystemCall };
 
 // For n = 1, 1 + stride, ...: a child prepares, makes n steps of the operation, and is
 // killed; then check(n). Ends after a child that finished the operation, or at the first
-// failure. Returns the number of steps.
+// failure. Returns the number of steps. The operation is to make the same instructions
+// each time: what a process finds out once, this one should know before.
 int KillAtEach(StepBy by, const Killed& killed, int stride = 1);
 
 // At each instruction; in the short form of a campaign (support/campaign.h), at every

@@ -9,8 +9,14 @@
 // A slot is an rl::var: Relacy reports a race on it, that is, an access that nothing
 // orders against another thread's.
 //
+// A reader may be relieved: its cursor ends, whatever it had finished and not handed
+// back, and a new one goes on over the same words.
+//
+//   reader   Finish · Take · Publish · Finish ┊ the next: goes on behind · Publish · Take
+//            finished is behind position      ┊ and here it is ahead of it
+//
 // Invariants:
-//   1. The reader reads each item once, in order, and nothing else.
+//   1. The readers read each item once, in order, and nothing else.
 //   2. Neither side ever knows of more than the capacity.
 //   3. Nobody lies: a position that goes back would be taken for a lie.
 //
@@ -49,6 +55,11 @@ struct SpscPlan {
       1;  // Free slots asked for; all that are known are used.
   uint64_t read_batch = 1;  // Items asked for; all that are known are read.
   uint64_t stage = 1;       // Items staged at a time, before one Publish.
+  // Of the reader's items each second one is taken, and handed back at once; the others
+  // are finished, and handed back with the next. Else all are finished.
+  bool takes = false;
+  // Items after which a reader is relieved, at the end of its turn; 0: it never is.
+  uint64_t relieved_after = 0;
 };
 
 template <SpscPlan kPlan>
@@ -99,10 +110,24 @@ struct SpscModel : Model<SpscModel<kPlan>, 2> {
   }
 
   void Read() {
-    Watch watch =
-        Watch::Reader(reader_side.get(), writer_side.get(), kPlan.capacity);
-    Cursor cursor(&watch);
-    for (int turn = 0; GoesOn(read, turn, kPlan.read_turns); ++turn) {
+    int turn = 0;
+    do {
+      Watch watch =
+          Watch::Reader(reader_side.get(), writer_side.get(), kPlan.capacity);
+      Cursor cursor(&watch);
+      RL_ASSERT(cursor.position() == kPlan.first_position + read);
+      // As RingHandle does: what the one before had finished is handed back.
+      if (kPlan.relieved_after != 0) Hand(cursor);
+      ReadUntilRelieved(cursor, turn);
+    } while (GoesOn(read, turn, kPlan.read_turns));
+  }
+
+  void ReadUntilRelieved(Cursor& cursor, int& turn) {
+    const uint64_t first = read;
+    const auto stays = [&] {
+      return kPlan.relieved_after == 0 || read - first < kPlan.relieved_after;
+    };
+    for (; stays() && GoesOn(read, turn, kPlan.read_turns); ++turn) {
       uint64_t n = cursor.AvailableFor(kPlan.read_batch);
       RL_ASSERT(n <= kPlan.capacity && !cursor.lied());
       if (n == 0) {
@@ -111,9 +136,23 @@ struct SpscModel : Model<SpscModel<kPlan>, 2> {
       }
       for (; n > 0; --n) {
         RL_ASSERT(Slot(cursor)(RL_INFO) == ++read);
+        if (kPlan.takes) {
+          TakeOrFinish(cursor);
+          continue;
+        }
         cursor.Finish(1);
         if (read % kPlan.stage == 0 && n > 1) Hand(cursor);
       }
+      if (!kPlan.takes) Hand(cursor);
+    }
+  }
+
+  // The item that was just read.
+  void TakeOrFinish(Cursor& cursor) {
+    if (read % 2 != 0) {
+      cursor.Finish(1);
+    } else {
+      cursor.Take(1);
       Hand(cursor);
     }
   }
@@ -137,7 +176,7 @@ struct SpscModel : Model<SpscModel<kPlan>, 2> {
   Placed<RingSide<ModelAtomics>> reader_side;
   std::array<rl::var<uint64_t>, kPlan.capacity> slots;
   uint64_t written = 0;  // The writer's.
-  uint64_t read = 0;     // The reader's.
+  uint64_t read = 0;     // The reader's, and those that relieve it.
 };
 
 }  // namespace doppel::model

@@ -30,6 +30,22 @@ std::span<const NamedModel> SpscModels() {
                        .write_turns = 4,
                        .read_turns = 4}>>("PastTheLastPosition", kAnyNumber,
                                           kAnyNumber),
+      Named<SpscModel<{.write_turns = 3,
+                       .read_turns = 3,
+                       .takes = true,
+                       .relieved_after = 1}>>("TakesAndFinishes", kAnyNumber,
+                                              kAnyNumber),
+      // What is finished is past the last position, and then what is taken.
+      Named<SpscModel<{.first_position = ~uint64_t{0},
+                       .write_turns = 3,
+                       .read_turns = 3,
+                       .takes = true,
+                       .relieved_after = 1}>>("TakesAndFinishesPastIt",
+                                              kAnyNumber, kAnyNumber),
+      Named<SpscModel<{.items = 5,
+                       .first_position = ~uint64_t{0} - 1,
+                       .takes = true,
+                       .relieved_after = 1}>>("TakesPastIt", 1, 4),
   };
   return kModels;
 }
