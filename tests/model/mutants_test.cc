@@ -105,10 +105,15 @@ constexpr Elsewhere kElsewhere[] = {
      "release, which publishes an element whole, and loads that acquire it; "
      "next "
      "and fd of an element are never stored to after that"},
-    {"containers/internal/ring_wake.cc", 6,
-     "numbers of descriptors, whose files are the kernel's; and a fence that "
-     "is "
-     "followed by a sleep that ends by itself, or by the kernel's own fence"},
+    {"containers/internal/ring_wake.cc", 7,
+     "numbers of descriptors, whose files are the kernel's; a fence that is "
+     "followed by a sleep that ends by itself, or by the kernel's own fence; "
+     "and whether a side was ever taken, asked before the kernel's lock of it"},
+    {"containers/internal/shared_storage.cc", 1,
+     "that a side was taken: behind the kernel's lock of it, which is asked "
+     "after it"},
+    {"containers/internal/line_ownership.cc", 4,
+     "a block that two threads give each other in turn, to measure it"},
     {"containers/internal/shared_orphans.cc", 2,
      "a list of pointers, which is taken whole: each element is put by a "
      "read-modify-write that releases it, and taken by one that acquires all"},
