@@ -136,8 +136,7 @@ class SpscRing {
     if (storage_.shared == nullptr) return;
     // In a forked child the items are the parent's, which may have replaced them.
     if (!storage_.InOwnerProcess()) return;
-    storage_.shared->seats.writer_seat.CheckLeft();
-    storage_.shared->seats.reader_seat.CheckLeft();
+    storage_.shared->seats.CheckLeft();
     if constexpr (!std::is_trivially_destructible_v<T>) {
       Reader left = reader();
       left.consume(left.size());

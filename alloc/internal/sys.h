@@ -191,6 +191,7 @@ absl::StatusOr<std::array<int, 2>> SocketPair();
 // Whether it is a stream socket of AF_UNIX, as SocketPair makes them (getsockopt(2)).
 // Asks no file system: one of a process that lies (fuse(4)) may never answer.
 bool IsUnixStream(int fd);
+
 // Sends a byte, and takes what was sent; neither waits, whatever the descriptor's flags
 // are: they are those of the open file, which the peer may have too.
 void SignalSocket(int fd);

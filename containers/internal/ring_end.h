@@ -83,6 +83,11 @@ struct RingSeats {
   RingSeats(const RingSeats&) = delete;
   RingSeats& operator=(const RingSeats&) = delete;
 
+  void CheckLeft() const {
+    writer_seat.CheckLeft();
+    reader_seat.CheckLeft();
+  }
+
   alignas(kRingLineBytes) RingWatch<> writer_watch;
   alignas(kRingLineBytes) RingWatch<> reader_watch;
   alignas(kRingLineBytes) RingSeat writer_seat{.watch = &writer_watch,

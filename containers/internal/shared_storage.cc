@@ -44,8 +44,7 @@ absl::Status EndedRing() {
 
 SharedStorage::~SharedStorage() {
   if (seats_ != nullptr && owner_process_ == sys::ProcessId()) {
-    seats_->writer_seat.CheckLeft();
-    seats_->reader_seat.CheckLeft();
+    seats_->CheckLeft();
   }
   // Not made, moved from, of a file that goes on by itself, or a forked child's.
   if (!header_extent_ || seats_ == nullptr || !seats_->locks.is_open()) return;
@@ -195,12 +194,17 @@ absl::Status SharedStorage::CheckProcess() const {
       "child, attach by an invitation");
 }
 
-absl::StatusOr<RingEnd> SharedStorage::Claim(SharedSide side) {
+absl::StatusOr<SharedLocks::Turn> SharedStorage::TakeTurn() const {
   if (absl::Status process = CheckProcess(); !process.ok()) return process;
-  const SharedLocks& locks = seats_->locks;
-  const absl::StatusOr<SharedLocks::Turn> turn = locks.TakeTurn();
+  absl::StatusOr<SharedLocks::Turn> turn = seats_->locks.TakeTurn();
+  if (turn.ok() && !IsThere()) return EndedRing();
+  return turn;
+}
+
+absl::StatusOr<RingEnd> SharedStorage::Claim(SharedSide side) {
+  const absl::StatusOr<SharedLocks::Turn> turn = TakeTurn();
   if (!turn.ok()) return turn.status();
-  if (!IsThere()) return EndedRing();
+  const SharedLocks& locks = seats_->locks;
   const absl::StatusOr<bool> locked = AskFor(
       [&] { return locks.TryTake(side); }, [&] { return IsPeerEnding(); });
   if (!locked.ok()) return locked.status();
@@ -279,10 +283,8 @@ RingEnd SharedStorage::End(SharedSide side) const {
 }
 
 absl::StatusOr<RingInvitation> SharedStorage::Invite() {
-  if (absl::Status process = CheckProcess(); !process.ok()) return process;
-  const absl::StatusOr<SharedLocks::Turn> turn = seats_->locks.TakeTurn();
+  const absl::StatusOr<SharedLocks::Turn> turn = TakeTurn();
   if (!turn.ok()) return turn.status();
-  if (!IsThere()) return EndedRing();
   if (absl::Status alone = CheckAlone(); !alone.ok()) return alone;
   absl::StatusOr<Memfd> memfd = memfd_.Duplicate();
   if (!memfd.ok()) return memfd.status();
@@ -304,10 +306,8 @@ absl::StatusOr<RingInvitation> SharedStorage::Invite() {
 }
 
 absl::StatusOr<std::array<RingInvitation, 2>> SharedStorage::InvitePair() {
-  if (absl::Status process = CheckProcess(); !process.ok()) return process;
-  const absl::StatusOr<SharedLocks::Turn> turn = seats_->locks.TakeTurn();
+  const absl::StatusOr<SharedLocks::Turn> turn = TakeTurn();
   if (!turn.ok()) return turn.status();
-  if (!IsThere()) return EndedRing();
   if (absl::Status alone = CheckAlone(); !alone.ok()) return alone;
   absl::StatusOr<Memfd> first = memfd_.Duplicate();
   if (!first.ok()) return first.status();

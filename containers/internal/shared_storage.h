@@ -118,6 +118,9 @@ class SharedStorage {
   // Shows the header and makes what this process has besides.
   absl::Status Open(const RingAttachOptions& options);
   absl::Status CheckProcess() const;
+  // Until its end no other process takes or leaves a side. FailedPrecondition in a forked
+  // child, and if the ring is no more.
+  absl::StatusOr<SharedLocks::Turn> TakeTurn() const;
   RingEnd End(SharedSide side) const;
   RingSide<>& Words(SharedSide side) const;
   // Whether the header is this ring's still.

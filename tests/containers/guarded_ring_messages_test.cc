@@ -316,29 +316,5 @@ TEST(GuardedRingMessages, InLanes) {
   for (const auto& child : children) EXPECT_TRUE(Exited(child->Wait(), 0));
 }
 
-#if defined(NDEBUG)
-TEST(GuardedRing, MisuseIsRefused) {
-  GTEST_SKIP() << "the checks are part of hardened and debug builds";
-}
-#else
-TEST(GuardedRing, MisuseIsRefused) {
-  // In the child, so that the ring is its own.
-  EXPECT_DEATH(
-      {
-        Pair own;
-        auto writer = own.producer->writer();
-        own.producer = absl::CancelledError();
-      },
-      "handles end before their ring");
-  EXPECT_DEATH(
-      {
-        Pair own;
-        auto reader = own.consumer->reader();
-        *own.consumer = *std::move(Pair().consumer);
-      },
-      "handles end before their ring");
-}
-#endif
-
 }  // namespace
 }  // namespace doppel

@@ -123,6 +123,22 @@ TEST(RingReader, WhatPeekAtShowsStays) {
   }
 }
 
+TEST(RingReader, PeekAtBeyondWhatIsKnownIsRefused) {
+#if defined(NDEBUG)
+  GTEST_SKIP() << "the check is part of hardened and debug builds";
+#else
+  SpscRing<int> ring = MakeRing<int>(1);
+  auto writer = ring.writer();
+  auto reader = ring.reader();
+  ASSERT_TRUE(writer.try_push(1));
+  ASSERT_EQ(reader.peek().size(), 1);
+  EXPECT_EQ(reader.peek_at(1, 0).size(), 0);
+  EXPECT_DEATH((void)reader.peek_at(1, 1), "known");
+  EXPECT_DEATH((void)reader.peek_at(SIZE_MAX, 1), "known");
+  EXPECT_DEATH((void)reader.peek_at(2, SIZE_MAX), "known") << "their sum is 1";
+#endif
+}
+
 TEST(RingReader, FinishedItemsAreHandedBackWhenReleased) {
   SpscRing<int> ring = MakeRing<int>(1);
   auto writer = ring.writer();

@@ -168,8 +168,12 @@ TEST(SharedRingRegression, WhoseEndIsNoticedHasNoSideAnyMore) {
     auto reader = ring.reader();
     ASSERT_THAT(reader, IsOk());
     EXPECT_EQ(reader->wait(1, kSleepAtOnce), RingWait::kPeerGone);
-    EXPECT_THAT(ring.writer(), IsOk());
+    auto writer = ring.writer();
+    EXPECT_THAT(writer, IsOk());
     EXPECT_TRUE(Exited(child.Wait(), 0));
+    EXPECT_TRUE(ring.peer_gone());
+    EXPECT_FALSE(reader->peer_gone()) << "this process writes now";
+    EXPECT_FALSE(writer->peer_gone()) << "and reads";
   }
 }
 

@@ -330,6 +330,7 @@ TEST(SharedRingRegression, HighWaterNeverFalls) {
   EXPECT_EQ(reader->try_pop(), 10);
   EXPECT_EQ(ring.statistics().high_water, 10);
 }
+
 #if defined(NDEBUG)
 TEST(SharedRing, MisuseIsRefused) {
   GTEST_SKIP() << "the checks are part of hardened and debug builds";

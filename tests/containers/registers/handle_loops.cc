@@ -9,6 +9,7 @@
 #include <span>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "doppel/containers/broadcast_ring.h"
 #include "doppel/containers/message.h"
@@ -103,16 +104,6 @@ void Broadcast(BroadcastRing<Number>& ring, Number n) {
   }
 }
 
-absl::Status PopBroadcast(BroadcastRing<Number>& ring, Number& sum) {
-  auto joined = ring.reader();
-  if (!joined.ok()) return joined.status();
-  auto reader = *std::move(joined);
-  do {
-    while (const std::optional<Number> item = reader.try_pop()) sum += *item;
-  } while (reader.wait() == RingWait::kReady);
-  return absl::OkStatus();
-}
-
 void Produce(MpscRing& ring, std::span<const std::byte> message) {
   auto producer = ring.producer();
   for (;;) {
@@ -137,7 +128,9 @@ void Overwrite(OverwritingRing<Number>& ring, Number n) {
   for (Number i = 0; i < n; ++i) writer.push(i);
 }
 
-absl::Status PopOverwritten(OverwritingRing<Number>& ring, Number& sum) {
+// Of the rings that a reader joins.
+template <typename Ring>
+absl::Status PopJoined(Ring& ring, Number& sum) {
   auto joined = ring.reader();
   if (!joined.ok()) return joined.status();
   auto reader = *std::move(joined);
@@ -146,5 +139,8 @@ absl::Status PopOverwritten(OverwritingRing<Number>& ring, Number& sum) {
   } while (reader.wait() == RingWait::kReady);
   return absl::OkStatus();
 }
+
+template absl::Status PopJoined(BroadcastRing<Number>& ring, Number& sum);
+template absl::Status PopJoined(OverwritingRing<Number>& ring, Number& sum);
 
 }  // namespace doppel
