@@ -281,12 +281,19 @@ class RingCursor {
     heavy_fence();
     // Before the look, which then finds all that was handed over until the end.
     const bool ended = closed();
-    Look();
-    if (known() < wanted && !ended && !lied()) return Next::kSleep;
+    if (EndWaitIf(wanted)) return Next::kGoOn;
+    if (!ended && !lied()) return Next::kSleep;
     EndWait();
-    if (known() < wanted) return Next::kEnd;
+    return Next::kEnd;
+  }
+
+  // For whoever was woken: ends the wait, and says so, if `wanted` are available.
+  bool EndWaitIf(uint64_t wanted) {
+    Look();
+    if (known() < wanted) return false;
+    EndWait();
     watch_->EndStall();
-    return Next::kGoOn;
+    return true;
   }
 
   // Nobody waits on this side any more.

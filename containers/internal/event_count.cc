@@ -72,25 +72,35 @@ std::optional<RingWait> EventCount::Spin(Look look,
 }
 
 RingWait EventCount::Sleep(Look look, absl::Time deadline) {
-  for (;;) {
-    bool fenced = false;
-    const uint32_t seen =
-        word_.Announce([&] { fenced = sys::Barrier(kScope).ok(); });
+  absl::Duration at_most = kTrialSleep;
+  for (bool is_trial = true;; is_trial = false) {
+    const uint32_t seen = word_.Announce([&] {
+      if (is_trial) return Settle();
+      at_most =
+          sys::Barrier(kScope).ok() ? absl::InfiniteDuration() : kBlindSleep;
+    });
     if (const std::optional<RingWait> found = look()) return *found;
     const absl::Time now = absl::Now();
     if (now >= deadline) return RingWait::kDeadlineExceeded;
-    const absl::Time at_most =
-        fenced ? absl::InfiniteFuture() : now + kBlindSleep;
-    sys::FutexWait(word_.word(), seen, std::min(deadline, at_most), kScope);
+    sys::FutexWait(word_.word(), seen, std::min(deadline, now + at_most),
+                   kScope);
+    // Who was woken for good needs no other fence.
+    if (const std::optional<RingWait> found = look()) return *found;
   }
 }
 
 RingWait EventCount::Arm(EventSeat& event, Look look) {
   sys::ClearEvent(event.fd);
+  // Who was told needs no other fence.
+  std::optional<RingWait> found = look();
+  if (found.has_value()) {
+    event.flag.Disarm();
+    return *found;
+  }
   event.flag.Arm();
   bool fenced = false;
   word_.Announce([&] { fenced = sys::Barrier(kScope).ok(); });
-  std::optional<RingWait> found = look();
+  found = look();
   if (!found.has_value() && !fenced) {
     // What the other side stored before it could see the announcement is seen by then.
     // Who polls would not look again.

@@ -121,7 +121,7 @@ RingWait EndOf(const RingCursor<>& cursor) {
 // Sleeps until it is ready or over.
 RingWait SleepFor(RingCursor<>& cursor, RingSeat& seat, uint64_t wanted,
                   absl::Time deadline, bool peer_gone) {
-  for (;;) {
+  for (bool is_trial = true;; is_trial = false) {
     const bool is_linked = IsLinked(seat);
     const WakeBy by = is_linked ? WakeBy::kEvent : WakeBy::kFutex;
     // This process may take the other side while it sleeps, and has no other way then.
@@ -129,8 +129,11 @@ RingWait SleepFor(RingCursor<>& cursor, RingSeat& seat, uint64_t wanted,
     const bool has_event = !may_take || OwnEvent(seat).ok();
     uint32_t signal = 0;
     bool fenced = false;
-    switch (cursor.BeforeSleep(wanted, by, signal,
-                               [&] { fenced = Fence(cursor, seat); })) {
+    const auto fence = [&] {
+      if (is_trial) return Settle();
+      fenced = Fence(cursor, seat);
+    };
+    switch (cursor.BeforeSleep(wanted, by, signal, fence)) {
       case Next::kGoOn:
         return RingWait::kReady;
       case Next::kEnd:
@@ -148,12 +151,17 @@ RingWait SleepFor(RingCursor<>& cursor, RingSeat& seat, uint64_t wanted,
       return peer_gone ? RingWait::kPeerGone : RingWait::kDeadlineExceeded;
     }
     absl::Duration at_most = absl::InfiniteDuration();
-    if (seat.locks != nullptr && is_elsewhere && !is_linked) {
+    if (!has_event || !(is_trial || fenced)) {
+      at_most = kBlindSleep;
+    } else if (is_trial) {
+      at_most = kTrialSleep;
+    } else if (seat.locks != nullptr && is_elsewhere && !is_linked) {
       at_most = kUnlinkedSleep;
     }
-    if (!fenced || !has_event) at_most = kBlindSleep;
     peer_gone =
         Sleep(cursor, seat, by, signal, std::min(deadline, now + at_most));
+    // Who was woken for good needs no other fence.
+    if (cursor.EndWaitIf(wanted)) return RingWait::kReady;
   }
 }
 
@@ -228,6 +236,10 @@ RingArmed TryArm(RingCursor<> cursor, RingSeat& seat, uint64_t wanted) {
   ABSL_HARDENING_ASSERT((link >= 0 || event >= 0) && "ask for the event first");
   if (link >= 0) sys::ClearSocket(link);
   if (event >= 0) sys::ClearEvent(event);
+  // Who was told needs no other fence.
+  if (cursor.EndWaitIf(wanted)) {
+    return {.waited = {.cursor = cursor, .result = RingWait::kReady}};
+  }
   // Before the look, which then finds all that was handed over until the end.
   const bool peer_gone = OtherGone(seat);
   uint32_t signal = 0;

@@ -11,9 +11,10 @@
 //
 // Invariants:
 //   1. The fence of the side that waits is membarrier(2), which puts one into the
-//      other side's threads; theirs costs nothing.
+//      other side's threads; theirs costs nothing. The first sleep of a wait goes
+//      without, and ends after kTrialSleep (internal/wait_pace.h).
 //   2. Where membarrier(2) is denied, or the other process takes no part in it, a sleep
-//      ends after kBlindSleep (internal/wait_pace.h), and the side looks again: a wake
+//      ends after kBlindSleep, and the side looks again: a wake
 //      may come late by as much, and is never lost. Arm sleeps as long, and looks again.
 //   3. A side whose peer is at the other end of a link sleeps in ppoll(2) on it, so
 //      that the end of the other process wakes it at once.

@@ -36,6 +36,7 @@ using ::doppel::testing::ExpectSleepsThrough;
 using ::doppel::testing::FaultPlan;
 using ::doppel::testing::IsOk;
 using ::doppel::testing::IsReadable;
+using ::doppel::testing::kBeyondTrial;
 using ::doppel::testing::kSleepAtOnce;
 using ::doppel::testing::Scaled;
 using ::doppel::testing::Until;
@@ -245,14 +246,14 @@ TYPED_TEST(ReaderWait, WithoutMembarrierWakesArriveAllTheSame) {
   EXPECT_TRUE(plan.fired());
   std::thread partner([reader = std::move(reader)]() mutable {
     auto own = std::move(reader);
-    for (uint64_t i = 0; i < 50; ++i) {
+    for (uint64_t i = 0; i < 10; ++i) {
       ASSERT_EQ(own.wait(1, kSleepAtOnce), RingWait::kReady);
       ASSERT_EQ(own.try_pop(), i);
     }
   });
   auto writer = ring.writer();
-  for (uint64_t i = 0; i < 50; ++i) {
-    absl::SleepFor(absl::Microseconds(100));
+  for (uint64_t i = 0; i < 10; ++i) {
+    absl::SleepFor(kBeyondTrial);
     Push(writer, i);
   }
   partner.join();

@@ -18,6 +18,7 @@
 #include "doppel/containers/ring_invitation.h"
 #include "doppel/containers/ring_layout.h"
 #include "doppel/tests/support/hostile_ring.h"
+#include "doppel/tests/support/leak_check.h"
 #include "doppel/tests/support/status_matchers.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -27,6 +28,7 @@ namespace {
 
 using ::doppel::testing::HostileFile;
 using ::doppel::testing::IsOk;
+using ::doppel::testing::LeakCheck;
 using ::doppel::testing::StatusIs;
 using ::testing::HasSubstr;
 
@@ -49,7 +51,13 @@ TEST(GuardedRingRegression, AnHonestFileMadeByHandIsTaken) {
 // the check a double fetch (XSA-155, bhyve SA-24:17): both are excluded by the seals, or
 // refused.
 TEST(GuardedRingRegression, OtherSealsAreRefused) {
-  { Pair first; }
+  {
+    // What a process makes with its first ring, and keeps.
+    HostileFile honest({.sides = kWriterHere, .capacity_bytes = kPage});
+    honest.Seal();
+    EXPECT_THAT(Producer::Create(1), IsOk());
+    EXPECT_THAT(Consumer::Attach(honest.Invite()), IsOk());
+  }
   const LeakCheck before;
   for (unsigned seals = 0; seals < 32; ++seals) {
     const auto set = static_cast<Seal>(seals);

@@ -36,6 +36,7 @@ using ::doppel::testing::ExpectSleepsThrough;
 using ::doppel::testing::FaultPlan;
 using ::doppel::testing::IsOk;
 using ::doppel::testing::IsReadable;
+using ::doppel::testing::kBeyondTrial;
 using ::doppel::testing::kSleepAtOnce;
 using ::doppel::testing::MakeMpscRing;
 using ::doppel::testing::Scaled;
@@ -393,13 +394,13 @@ TEST(MpscRingWait, WithoutMembarrierWakesArriveAllTheSame) {
   EXPECT_TRUE(plan.fired());
   std::thread partner([consumer = std::move(consumer)]() mutable {
     auto own = std::move(consumer);
-    for (int i = 0; i < 50; ++i) {
+    for (int i = 0; i < 10; ++i) {
       ASSERT_EQ(own.wait(kSleepAtOnce), RingWait::kReady);
       ASSERT_TRUE(own.next().has_value());
     }
   });
-  for (int i = 0; i < 50; ++i) {
-    absl::SleepFor(absl::Microseconds(100));
+  for (int i = 0; i < 10; ++i) {
+    absl::SleepFor(kBeyondTrial);
     ASSERT_EQ(producer.push(Text()), RingRoom::kRoom);
   }
   partner.join();

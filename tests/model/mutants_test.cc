@@ -109,6 +109,8 @@ constexpr Elsewhere kElsewhere[] = {
      "numbers of descriptors, whose files are the kernel's; a fence that is "
      "followed by a sleep that ends by itself, or by the kernel's own fence; "
      "and whether a side was ever taken, asked before the kernel's lock of it"},
+    {"containers/internal/wait_pace.h", 1,
+     "a fence that is followed by a sleep that ends by itself"},
     {"containers/internal/shared_storage.cc", 1,
      "that a side was taken: behind the kernel's lock of it, which is asked "
      "after it"},

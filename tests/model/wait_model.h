@@ -157,6 +157,7 @@ struct WaitModel : Model<WaitModel<kPlan>, 2> {
       } else {
         theirs.futex.Wait(theirs.words->signal, signal);
       }
+      if (cursor.EndWaitIf(wanted)) return true;
     }
   }
 

@@ -21,6 +21,7 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "doppel/containers/internal/wait_pace.h"
 #include "doppel/containers/ring_wait.h"
 #include "doppel/tests/support/fault_plan.h"
 #include "gtest/gtest.h"
@@ -28,6 +29,10 @@
 namespace doppel::testing {
 
 inline constexpr RingWaitOptions kSleepAtOnce = {.spin = absl::ZeroDuration()};
+
+// Who has waited for as long sleeps behind its heavy fence.
+inline const absl::Duration kBeyondTrial =
+    internal::kTrialSleep + absl::Milliseconds(2);
 
 inline RingWaitOptions Until(absl::Duration from_now) {
   return {.deadline = absl::Now() + from_now, .spin = absl::ZeroDuration()};

@@ -30,6 +30,7 @@ using ::doppel::testing::CallCounter;
 using ::doppel::testing::FaultPlan;
 using ::doppel::testing::IsOk;
 using ::doppel::testing::IsReadable;
+using ::doppel::testing::kBeyondTrial;
 using ::doppel::testing::kSleepAtOnce;
 using ::doppel::testing::Scaled;
 using ::doppel::testing::Until;
@@ -241,12 +242,12 @@ TEST(EventCount, WithoutMembarrierWakesArriveAllTheSame) {
             RingWait::kDeadlineExceeded);
   EXPECT_TRUE(plan.fired());
   std::thread waiter([&] {
-    for (uint64_t wanted = 1; wanted <= 50; ++wanted) {
+    for (uint64_t wanted = 1; wanted <= 10; ++wanted) {
       ASSERT_EQ(counter.Wait(wanted, kSleepAtOnce), RingWait::kReady);
     }
   });
-  for (int i = 0; i < 50; ++i) {
-    absl::SleepFor(absl::Microseconds(100));
+  for (int i = 0; i < 10; ++i) {
+    absl::SleepFor(kBeyondTrial);
     counter.Add();
   }
   waiter.join();
