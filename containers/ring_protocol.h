@@ -267,9 +267,9 @@ class RingCursor {
   enum class Next : uint8_t { kGoOn, kEnd, kSleep };
 
   // One round of waiting until `wanted` are available, with the fence that
-  // LightFence stands against.
+  // LightFence stands against; without one the sleep has to end by itself.
   // kGoOn: they are. kEnd: they are not, and the other side has closed or lied.
-  // kSleep: sleep while theirs()->signal holds `signal`, then call this again.
+  // kSleep: sleep while theirs()->signal holds `signal`, then EndWaitIf or this again.
   // Whoever stops waiting after kSleep calls EndWait.
   template <class HeavyFence>
   Next BeforeSleep(uint64_t wanted, WakeBy by, uint32_t& signal,

@@ -11,7 +11,10 @@
 //
 // Invariants:
 //   1. While no side waits, no side makes a system call.
-//   2. Only kReady says that n are available. After each other result whatever is left
+//   2. A wake is never lost. A store that takes longer than a microsecond to arrive may be
+//      overlooked by a wait that began a moment before, until that is 4 ms old; where
+//      membarrier(2) is denied, by each sleep for a millisecond (internal/wait_pace.h).
+//   3. Only kReady says that n are available. After each other result whatever is left
 //      can still be taken, with a smaller n.
 //
 // Thread safety: values.

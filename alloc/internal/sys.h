@@ -167,11 +167,11 @@ absl::StatusOr<int> Ioctl(int fd, unsigned long request, void* argument);
 // Whether sleepers are of one process, or of all that map the word's page.
 enum class FutexScope : uint8_t { kProcess, kMachine };
 
-// Sleeps while `word` holds `expected`, until woken, the deadline or a signal
-// (futex(2), FUTEX_WAIT_BITSET). Whoever slept looks again, so that no failure
-// matters.
+// Sleeps while `word` holds `expected`, until woken, the deadline or a signal, and for
+// `at_most`, whatever is done to the deadline's clock (futex(2), FUTEX_WAIT_BITSET).
+// Whoever slept looks again, so that no failure matters.
 void FutexWait(const std::atomic<uint32_t>& word, uint32_t expected,
-               absl::Time deadline, FutexScope scope);
+               absl::Time deadline, absl::Duration at_most, FutexScope scope);
 // Wakes all who sleep on the word.
 void FutexWake(const std::atomic<uint32_t>& word, FutexScope scope);
 

@@ -73,13 +73,22 @@ int PollUntil(std::span<pollfd> polled, absl::Time deadline) {
 }  // namespace
 
 void FutexWait(const std::atomic<uint32_t>& word, uint32_t expected,
-               absl::Time deadline, FutexScope scope) {
-  const bool for_ever = deadline == absl::InfiniteFuture();
-  const timespec at = absl::ToTimespec(deadline);
-  const int operation =
-      WithScope(FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, scope);
+               absl::Time deadline, absl::Duration at_most, FutexScope scope) {
+  int operation = FUTEX_WAIT_BITSET;
+  timespec until = {};
+  const timespec* end = nullptr;
+  if (at_most < deadline - absl::Now()) {
+    timespec now = {};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    until = absl::ToTimespec(absl::DurationFromTimespec(now) + at_most);
+    end = &until;
+  } else if (deadline != absl::InfiniteFuture()) {
+    operation |= FUTEX_CLOCK_REALTIME;
+    until = absl::ToTimespec(deadline);
+    end = &until;
+  }
   InvokeOnce(Call::kFutex, [&] {
-    return Futex(word, operation, expected, for_ever ? nullptr : &at,
+    return Futex(word, WithScope(operation, scope), expected, end,
                  FUTEX_BITSET_MATCH_ANY);
   });
 }

@@ -72,18 +72,13 @@ std::optional<RingWait> EventCount::Spin(Look look,
 }
 
 RingWait EventCount::Sleep(Look look, absl::Time deadline) {
-  absl::Duration at_most = kTrialSleep;
-  for (bool is_trial = true;; is_trial = false) {
-    const uint32_t seen = word_.Announce([&] {
-      if (is_trial) return Settle();
-      at_most =
-          sys::Barrier(kScope).ok() ? absl::InfiniteDuration() : kBlindSleep;
-    });
+  WaitFences fences;
+  for (;;) {
+    const uint32_t seen = word_.Announce(
+        [&] { fences.Fence([] { return sys::Barrier(kScope).ok(); }); });
     if (const std::optional<RingWait> found = look()) return *found;
-    const absl::Time now = absl::Now();
-    if (now >= deadline) return RingWait::kDeadlineExceeded;
-    sys::FutexWait(word_.word(), seen, std::min(deadline, now + at_most),
-                   kScope);
+    if (absl::Now() >= deadline) return RingWait::kDeadlineExceeded;
+    sys::FutexWait(word_.word(), seen, deadline, fences.at_most(), kScope);
     // Who was woken for good needs no other fence.
     if (const std::optional<RingWait> found = look()) return *found;
   }

@@ -13,10 +13,10 @@
 //   1. Notify is a load and a branch while nobody waits, and no system call then. A wait
 //      that ended by itself leaves one announcement behind: the next Notify takes it
 //      back, without a system call.
-//   2. The fence of who waits is membarrier(2). The first sleep of a wait goes without,
-//      and ends after kTrialSleep (internal/wait_pace.h). Where it is denied, a sleep
-//      ends after kBlindSleep and the thread looks again: a wake may come late by as
-//      much, and is never lost. An event is not made there.
+//   2. The fence of who waits is membarrier(2). The first kTrialSleep of a wait go without
+//      (internal/wait_pace.h): a wake may come late by what is left of them. Where it is
+//      denied, each later sleep ends after kBlindSleep and the thread looks again: a wake
+//      may come late by as much, and is never lost. An event is not made there.
 //   3. All who wait are woken, and look again: what a look finds is the caller's matter.
 //      So an event may tell before all that was asked for has come about.
 //   4. An EventSeat stays where it is, with its descriptor, until the EventCount ends.

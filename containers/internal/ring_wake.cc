@@ -96,15 +96,17 @@ bool WasLeft(const RingSeat& seat) {
   return held.ok() && !*held;
 }
 
-// Sleeps once, on the link or else on the other's signal. Whether its process ended.
-bool Sleep(const RingCursor<>& cursor, const RingSeat& seat, WakeBy by,
-           uint32_t signal, absl::Time deadline) {
-  if (by == WakeBy::kFutex) {
-    const std::atomic<uint32_t>& word = cursor.theirs()->signal;
-    sys::FutexWait(word, signal, deadline, ScopeOf(seat));
-    // Whoever wakes lives, or has ended since: the next sleep tells.
-    return word.load(std::memory_order_relaxed) == signal && OtherGone(seat);
-  }
+// Sleeps once on the other's signal. Whether it was woken.
+bool SleepOnSignal(const RingCursor<>& cursor, const RingSeat& seat,
+                   uint32_t signal, absl::Time deadline,
+                   absl::Duration at_most) {
+  const std::atomic<uint32_t>& word = cursor.theirs()->signal;
+  sys::FutexWait(word, signal, deadline, at_most, ScopeOf(seat));
+  return word.load(std::memory_order_relaxed) != signal;
+}
+
+// Sleeps once on the link. Whether it hung up.
+bool SleepOnLink(const RingSeat& seat, absl::Time deadline) {
   const int link = LinkOf(seat);
   const int event = seat.event_fd.load(std::memory_order_relaxed);
   const sys::Polled polled = sys::PollWith(link, event, deadline);
@@ -121,17 +123,16 @@ RingWait EndOf(const RingCursor<>& cursor) {
 // Sleeps until it is ready or over.
 RingWait SleepFor(RingCursor<>& cursor, RingSeat& seat, uint64_t wanted,
                   absl::Time deadline, bool peer_gone) {
-  for (bool is_trial = true;; is_trial = false) {
+  WaitFences fences;
+  for (;;) {
     const bool is_linked = IsLinked(seat);
     const WakeBy by = is_linked ? WakeBy::kEvent : WakeBy::kFutex;
     // This process may take the other side while it sleeps, and has no other way then.
     const bool may_take = is_linked && seat.other->watch != nullptr;
     const bool has_event = !may_take || OwnEvent(seat).ok();
     uint32_t signal = 0;
-    bool fenced = false;
     const auto fence = [&] {
-      if (is_trial) return Settle();
-      fenced = Fence(cursor, seat);
+      fences.Fence([&] { return Fence(cursor, seat); });
     };
     switch (cursor.BeforeSleep(wanted, by, signal, fence)) {
       case Next::kGoOn:
@@ -145,21 +146,24 @@ RingWait SleepFor(RingCursor<>& cursor, RingSeat& seat, uint64_t wanted,
     const bool is_elsewhere = IsElsewhere(seat);
     peer_gone = peer_gone && is_elsewhere;
     // Whoever ended had handed everything over before, and the look came after.
-    const absl::Time now = absl::Now();
-    if (peer_gone || now >= deadline) {
+    if (peer_gone || absl::Now() >= deadline) {
       cursor.EndWait();
       return peer_gone ? RingWait::kPeerGone : RingWait::kDeadlineExceeded;
     }
-    absl::Duration at_most = absl::InfiniteDuration();
-    if (!has_event || !(is_trial || fenced)) {
-      at_most = kBlindSleep;
-    } else if (is_trial) {
-      at_most = kTrialSleep;
-    } else if (seat.locks != nullptr && is_elsewhere && !is_linked) {
-      at_most = kUnlinkedSleep;
+    absl::Duration at_most = fences.at_most();
+    if (!has_event) at_most = std::min(at_most, kBlindSleep);
+    if (seat.locks != nullptr && is_elsewhere && !is_linked) {
+      at_most = std::min(at_most, kUnlinkedSleep);
     }
-    peer_gone =
-        Sleep(cursor, seat, by, signal, std::min(deadline, now + at_most));
+    if (is_linked) {
+      peer_gone = SleepOnLink(seat, std::min(deadline, absl::Now() + at_most));
+    } else {
+      const bool woken = SleepOnSignal(cursor, seat, signal, deadline, at_most);
+      // Whoever wakes lives, or has ended since: the next sleep tells. So does the one
+      // after a trial, if there is one.
+      const bool asks = !fences.is_trial() || absl::Now() >= deadline;
+      peer_gone = !woken && asks && OtherGone(seat);
+    }
     // Who was woken for good needs no other fence.
     if (cursor.EndWaitIf(wanted)) return RingWait::kReady;
   }

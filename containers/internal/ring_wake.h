@@ -11,15 +11,15 @@
 //
 // Invariants:
 //   1. The fence of the side that waits is membarrier(2), which puts one into the
-//      other side's threads; theirs costs nothing. The first sleep of a wait goes
-//      without, and ends after kTrialSleep (internal/wait_pace.h).
-//   2. Where membarrier(2) is denied, or the other process takes no part in it, a sleep
-//      ends after kBlindSleep, and the side looks again: a wake
-//      may come late by as much, and is never lost. Arm sleeps as long, and looks again.
+//      other side's threads; theirs costs nothing. The first kTrialSleep of a wait go
+//      without (internal/wait_pace.h): a wake may come late by what is left of them.
+//   2. Where membarrier(2) is denied, or the other process takes no part in it, each
+//      later sleep ends after kBlindSleep, and the side looks again: a wake may come late
+//      by as much, and is never lost. Arm sleeps as long, and looks again.
 //   3. A side whose peer is at the other end of a link sleeps in ppoll(2) on it, so
 //      that the end of the other process wakes it at once.
 //   4. A side of a ring between processes that has no link sleeps for kUnlinkedSleep at
-//      most. If no wake came it asks the kernel whether the other side's process has it
+//      most. If no wake came, after that, a deadline or a blind sleep, it asks the kernel whether the other side's process has it
 //      still (shared_locks.h): who is woken in time makes no system call for it.
 //
 // Cursors come and go by value: a handle whose address is passed to a function lives

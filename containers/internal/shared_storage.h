@@ -118,7 +118,7 @@ class SharedStorage {
   // Shows the header and makes what this process has besides.
   absl::Status Open(const RingAttachOptions& options);
   absl::Status CheckProcess() const;
-  // Until its end no other process takes or leaves a side. FailedPrecondition in a forked
+  // Until its end no other process takes a side. FailedPrecondition in a forked
   // child, and if the ring is no more.
   absl::StatusOr<SharedLocks::Turn> TakeTurn() const;
   RingEnd End(SharedSide side) const;

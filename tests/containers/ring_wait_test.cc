@@ -14,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "doppel/alloc/internal/sys.h"
+#include "doppel/containers/internal/wait_pace.h"
 #include "doppel/containers/spsc_ring.h"
 #include "doppel/tests/support/fault_plan.h"
 #include "doppel/tests/support/status_matchers.h"
@@ -23,6 +24,7 @@
 namespace doppel {
 namespace {
 
+using ::doppel::internal::kTrialSleep;
 using ::doppel::internal::sys::Call;
 using ::doppel::testing::CallCounter;
 using ::doppel::testing::ExpectSleepsThrough;
@@ -31,6 +33,7 @@ using ::doppel::testing::IsOk;
 using ::doppel::testing::IsReadable;
 using ::doppel::testing::kBeyondTrial;
 using ::doppel::testing::kSleepAtOnce;
+using ::doppel::testing::SpinUntil;
 using ::doppel::testing::Until;
 
 SpscRing<uint64_t> MakeRing() {
@@ -168,18 +171,23 @@ TEST(RingWait, ALaterHandleOpensAgain) {
   EXPECT_EQ(reader.wait(), RingWait::kReady);
 }
 
-// Ping-pong in which each side sleeps before the other goes on: a wake that is lost
-// stands still for ever.
-// The answer takes `thinks`.
+// How long an answer takes, and how much longer the next.
+struct Thinks {
+  absl::Duration first = absl::ZeroDuration();
+  absl::Duration more = absl::ZeroDuration();
+};
+
+// Ping-pong in which each side sleeps before the other goes on. A wake that is lost
+// stands still for ever; one that is overlooked in a trial, for as long as that lasts.
 void PassBackAndForth(int rounds, const RingWaitOptions& options,
-                      absl::Duration thinks = absl::ZeroDuration()) {
+                      const Thinks& thinks = {}) {
   SpscRing<uint64_t> there = MakeRing();
   SpscRing<uint64_t> back = MakeRing();
   std::thread partner(
       [&, reader = there.reader(), writer = back.writer()]() mutable {
         for (int i = 0; i < rounds; ++i) {
           ASSERT_EQ(reader.wait(1, options), RingWait::kReady);
-          if (thinks > absl::ZeroDuration()) absl::SleepFor(thinks);
+          SpinUntil(absl::Now() + thinks.first + i * thinks.more);
           ASSERT_TRUE(writer.try_push(*reader.try_pop()));
         }
       });
@@ -196,7 +204,31 @@ void PassBackAndForth(int rounds, const RingWaitOptions& options,
 TEST(RingWait, NoWakeIsLost) {
   PassBackAndForth(20'000, kSleepAtOnce);
   PassBackAndForth(20'000, {.spin = absl::Nanoseconds(500)});
-  PassBackAndForth(20, kSleepAtOnce, kBeyondTrial);
+}
+
+// Where who waits makes the heavy fence.
+TEST(RingWait, NoWakeIsLostAtTheEndOfTheTrial) {
+  PassBackAndForth(400, kSleepAtOnce,
+                   {.first = kTrialSleep - absl::Microseconds(100),
+                    .more = absl::Microseconds(1)});
+}
+
+// However it ends, a wait that is shorter than the trial makes no heavy fence.
+TEST(RingWait, AShortWaitInterruptsNobody) {
+  SpscRing<uint64_t> ring = MakeRing();
+  auto reader = ring.reader();
+  const absl::Time begin = absl::Now();
+  const CallCounter counter;
+  PassBackAndForth(2000, kSleepAtOnce);
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(reader.wait(1, Until(absl::Microseconds(500))),
+              RingWait::kDeadlineExceeded);
+  }
+  ring.writer().close();
+  EXPECT_EQ(reader.wait(1, kSleepAtOnce), RingWait::kClosed);
+  // But where the machine let one of the two wait for so long.
+  EXPECT_LE(counter.count(Call::kMembarrier),
+            2 * ((absl::Now() - begin) / kTrialSleep));
 }
 
 TEST(RingWait, SpinningNeverSleeps) {
@@ -239,7 +271,7 @@ TEST(RingWait, BothSidesSleepOnASmallRing) {
 TEST(RingWait, WithoutMembarrierWakesArriveAllTheSame) {
   const FaultPlan plan(
       {.call = Call::kMembarrier, .error = EPERM, .sticky = true});
-  PassBackAndForth(20, kSleepAtOnce, kBeyondTrial);
+  PassBackAndForth(20, kSleepAtOnce, {.first = kBeyondTrial});
   EXPECT_TRUE(plan.fired());
 }
 

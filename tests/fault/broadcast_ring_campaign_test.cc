@@ -28,6 +28,7 @@ namespace {
 using ::doppel::testing::FailEachCall;
 using ::doppel::testing::IsOk;
 using ::doppel::testing::IsReadable;
+using ::doppel::testing::kBeyondTrial;
 using ::doppel::testing::Until;
 
 using Back = BroadcastRing<uint64_t>;
@@ -136,7 +137,7 @@ void Push(Over::Writer& writer, uint64_t item) { writer.push(item); }
 template <class Ring>
 void CheckWaits(Sides<Ring>& sides) {
   for (uint64_t i = 0; i < 3; ++i) {
-    EXPECT_EQ(sides.reader.wait(1, Until(absl::Microseconds(100))),
+    EXPECT_EQ(sides.reader.wait(1, Until(kBeyondTrial)),
               RingWait::kDeadlineExceeded);
     Push(sides.writer, i);
     EXPECT_EQ(sides.reader.wait(), RingWait::kReady);

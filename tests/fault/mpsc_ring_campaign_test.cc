@@ -28,6 +28,7 @@ namespace {
 using ::doppel::testing::FailEachCall;
 using ::doppel::testing::IsOk;
 using ::doppel::testing::IsReadable;
+using ::doppel::testing::kBeyondTrial;
 using ::doppel::testing::Until;
 
 // An arena, a ring in it that must not notice anything, and the one that is made.
@@ -117,11 +118,11 @@ struct Sides {
 void CheckWaits(Sides& sides) {
   const std::vector<std::byte> message(sides.ring.max_message_bytes());
   for (int i = 0; i < 3; ++i) {
-    EXPECT_EQ(sides.consumer.wait(Until(absl::Microseconds(100))),
+    EXPECT_EQ(sides.consumer.wait(Until(kBeyondTrial)),
               RingWait::kDeadlineExceeded);
     EXPECT_EQ(sides.producer.wait(message.size()), RingWait::kReady);
     EXPECT_EQ(sides.producer.push(message), RingRoom::kRoom);
-    EXPECT_EQ(sides.producer.wait(1, Until(absl::Microseconds(100))),
+    EXPECT_EQ(sides.producer.wait(1, Until(kBeyondTrial)),
               RingWait::kDeadlineExceeded);
     EXPECT_EQ(sides.consumer.wait(), RingWait::kReady);
     EXPECT_TRUE(sides.consumer.next().has_value());

@@ -75,6 +75,7 @@ class ModelEventCount {
       if (kFault == EventFault::kEntersLate) word_.Enter();
       if (kFault != EventFault::kLooksBefore && look()) break;
       futex_.Wait(word_.word(), seen);
+      if (look()) break;
     }
     word_.Leave();
   }
@@ -85,6 +86,7 @@ class ModelEventCount {
     Event& event = events_[number];
     for (;;) {
       event.event.Clear();
+      if (look()) break;
       if (kFault != EventFault::kArmsLate) event.flag.Arm();
       word_.Announce([] { HeavyFence(); });
       if (kFault == EventFault::kArmsLate) event.flag.Arm();

@@ -53,6 +53,8 @@ struct WaitPlan {
   bool events = false;   // Every second wait is for an event, not on a futex.
   // Sleeps of each side that its deadline ends: it gives up, and asks again.
   uint64_t gives_up = 0;
+  // How many rounds each side first makes without the heavy fence.
+  uint64_t trials = 0;
 };
 
 template <WaitPlan kPlan>
@@ -67,6 +69,7 @@ struct WaitModel : Model<WaitModel<kPlan>, 2> {
     ModelEvent<2> event;  // This side sleeps there.
     uint64_t waits = 0;
     uint64_t given_up = 0;
+    uint64_t trials = 0;
     uint64_t done = 0;
   };
 
@@ -142,6 +145,14 @@ struct WaitModel : Model<WaitModel<kPlan>, 2> {
     for (;;) {
       const bool by_event = kPlan.events && mine.waits++ % 2 == 0;
       uint32_t signal = 0;
+      if (mine.trials < kPlan.trials) {
+        ++mine.trials;
+        // Whatever is overlooked now: the sleep behind it ends by itself.
+        const Next tried = cursor.BeforeSleep(
+            wanted, by_event ? WakeBy::kEvent : WakeBy::kFutex, signal, [] {});
+        if (tried != Next::kSleep) return tried == Next::kGoOn;
+        continue;
+      }
       const Next next =
           cursor.BeforeSleep(wanted, by_event ? WakeBy::kEvent : WakeBy::kFutex,
                              signal, [] { HeavyFence(); });

@@ -34,6 +34,11 @@ inline constexpr RingWaitOptions kSleepAtOnce = {.spin = absl::ZeroDuration()};
 inline const absl::Duration kBeyondTrial =
     internal::kTrialSleep + absl::Milliseconds(2);
 
+// Until then, on the processor: a sleep would end some tens of microseconds late.
+inline void SpinUntil(absl::Time then) {
+  while (absl::Now() < then) continue;
+}
+
 inline RingWaitOptions Until(absl::Duration from_now) {
   return {.deadline = absl::Now() + from_now, .spin = absl::ZeroDuration()};
 }
