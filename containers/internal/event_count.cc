@@ -88,19 +88,17 @@ RingWait EventCount::Arm(EventSeat& event, Look look) {
   sys::ClearEvent(event.fd);
   // Who was told needs no other fence.
   std::optional<RingWait> found = look();
-  if (found.has_value()) {
-    event.flag.Disarm();
-    return *found;
-  }
-  event.flag.Arm();
-  bool fenced = false;
-  word_.Announce([&] { fenced = sys::Barrier(kScope).ok(); });
-  found = look();
-  if (!found.has_value() && !fenced) {
-    // What the other side stored before it could see the announcement is seen by then.
-    // Who polls would not look again.
-    absl::SleepFor(kBlindSleep);
+  if (!found.has_value()) {
+    event.flag.Arm();
+    bool fenced = false;
+    word_.Announce([&] { fenced = sys::Barrier(kScope).ok(); });
     found = look();
+    if (!found.has_value() && !fenced) {
+      // What the other side stored before it could see the announcement is seen by then.
+      // Who polls would not look again.
+      absl::SleepFor(kBlindSleep);
+      found = look();
+    }
   }
   if (!found.has_value()) return RingWait::kArmed;
   event.flag.Disarm();

@@ -2,18 +2,15 @@
 
 #include "doppel/containers/guarded_ring.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
-#include <atomic>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <fstream>
-#include <optional>
 #include <span>
 #include <sstream>
 #include <string>
@@ -28,6 +25,7 @@
 #include "doppel/containers/internal/mirror.h"
 #include "doppel/containers/ring_invitation.h"
 #include "doppel/containers/ring_layout.h"
+#include "doppel/tests/support/checked_build.h"
 #include "doppel/tests/support/child.h"
 #include "doppel/tests/support/hostile_ring.h"
 #include "doppel/tests/support/hugetlb.h"
@@ -43,13 +41,11 @@ namespace {
 using ::doppel::testing::Child;
 using ::doppel::testing::DiedOf;
 using ::doppel::testing::Exited;
-using ::doppel::testing::Faults;
 using ::doppel::testing::HostileFile;
 using ::doppel::testing::IsOk;
 using ::doppel::testing::kSleepAtOnce;
 using ::doppel::testing::LeakCheck;
 using ::doppel::testing::StatusIs;
-using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
 using Producer = GuardedProducer<uint64_t>;
@@ -368,12 +364,8 @@ TEST(GuardedRing, ProcessesWakeEachOtherAndNoticeTheEnd) {
   close(sockets[0]);
 }
 
-#if defined(NDEBUG)
 TEST(GuardedRing, MisuseIsRefused) {
-  GTEST_SKIP() << "the checks are part of hardened and debug builds";
-}
-#else
-TEST(GuardedRing, MisuseIsRefused) {
+  DOPPEL_SKIP_UNCHECKED();
   // In the child, so that the ring is its own.
   EXPECT_DEATH(
       {
@@ -390,7 +382,6 @@ TEST(GuardedRing, MisuseIsRefused) {
       },
       "handles end before their ring");
 }
-#endif
 
 }  // namespace
 }  // namespace doppel

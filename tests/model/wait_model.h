@@ -145,19 +145,16 @@ struct WaitModel : Model<WaitModel<kPlan>, 2> {
     for (;;) {
       const bool by_event = kPlan.events && mine.waits++ % 2 == 0;
       uint32_t signal = 0;
-      if (mine.trials < kPlan.trials) {
-        ++mine.trials;
-        // Whatever is overlooked now: the sleep behind it ends by itself.
-        const Next tried = cursor.BeforeSleep(
-            wanted, by_event ? WakeBy::kEvent : WakeBy::kFutex, signal, [] {});
-        if (tried != Next::kSleep) return tried == Next::kGoOn;
-        continue;
-      }
-      const Next next =
-          cursor.BeforeSleep(wanted, by_event ? WakeBy::kEvent : WakeBy::kFutex,
-                             signal, [] { HeavyFence(); });
+      const bool is_trial = mine.trials < kPlan.trials;
+      if (is_trial) ++mine.trials;
+      const Next next = cursor.BeforeSleep(
+          wanted, by_event ? WakeBy::kEvent : WakeBy::kFutex, signal, [=] {
+            if (!is_trial) HeavyFence();
+          });
       RL_ASSERT(!cursor.lied());
       if (next != Next::kSleep) return next == Next::kGoOn;
+      // Whatever was overlooked: the sleep ends by itself.
+      if (is_trial) continue;
       if (mine.given_up < kPlan.gives_up) {
         ++mine.given_up;
         cursor.EndWait();

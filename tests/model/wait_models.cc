@@ -66,6 +66,13 @@ std::span<const NamedModel> WaitModels() {
                        .closes = true,
                        .events = true,
                        .gives_up = 2}>>("EventsGivenUpAndClose", 3, 4),
+      Named<WaitModel<{.writes = 1, .reads = 1, .trials = 1}>>("ReaderTries", 7,
+                                                               kAnyNumber),
+      Named<WaitModel<{
+          .capacity = 1, .filled = 1, .writes = 1, .reads = 1, .trials = 1}>>(
+          "WriterTries", kAnyNumber, kAnyNumber),
+      Named<WaitModel<{.capacity = 1, .closes = true, .trials = 1}>>(
+          "BothTryAndClose", 3, 4),
   };
   return kModels;
 }
